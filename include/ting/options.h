@@ -1,0 +1,49 @@
+// include/ting/options.h
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a caller may choose: once a model (RecognizerOptions) and once a call (DecodeOptions).
+// The defaults are WeNet's published decoding settings.
+#pragma once
+
+#include <optional>
+#include <string>
+
+namespace ting {
+
+// The storage type of the matrices and of the activations that feed them. Sums, LayerNorm, softmax and
+// scores are f32 in each of them.
+enum class Precision { kF32, kBF16 };
+
+enum class DecodeMode {
+  kGreedy,      // CTC, best symbol a frame
+  kPrefixBeam,  // CTC prefix beam search
+  kAttention,   // beam search on the left-to-right attention decoder
+  kRescoring,   // CTC prefix beam search, n-best rescored by the attention decoder(s)
+};
+
+struct RecognizerOptions {
+  std::string backend = "cpu";         // "cpu", or "ref": plain loops, slow, the oracle
+  std::optional<Precision> precision;  // none: what the engine file holds, f32 for a checkpoint
+  int num_threads = 0;                 // 0: as many as there are cores
+  // Records the time of every graph node; read it with Recognizer::Profile.
+  bool profile = false;
+};
+
+struct DecodeOptions {
+  DecodeMode mode = DecodeMode::kRescoring;
+  int beam = 10;  // first and second pruning of the prefix search, beam of the attention search; 1 to 256
+  int nbest = 1;  // hypotheses in a result, at most `beam`
+  // final score = attention score + ctc_weight * CTC score. None: 0.5 for U2, 0.3 for U2++.
+  std::optional<float> ctc_weight;
+  // attention score = (1 - reverse_weight) * left-to-right + reverse_weight * right-to-left.
+  // None: 0.5 where the model has a right-to-left decoder, otherwise 0.
+  std::optional<float> reverse_weight;
+  float length_penalty = 0.0F;  // attention mode: score / length ^ length_penalty
+  float blank_penalty = 0.0F;   // subtracted from the blank's logit before the softmax
+  // Encoder frames a row may look ahead and back: 0 is full context. Only models trained with dynamic
+  // chunks give sensible text otherwise. num_left_chunks < 0: all of the past.
+  int chunk_frames = 0;
+  int num_left_chunks = -1;
+};
+
+}  // namespace ting
