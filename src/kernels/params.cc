@@ -1,0 +1,158 @@
+// src/kernels/params.cc
+// SPDX-License-Identifier: Apache-2.0
+//
+// Checked access to a node's weights, the two matrix layouts, and the position table.
+#include "kernels/params.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "base/bfloat16.h"
+#include "base/status_macros.h"
+#include "kernels/attribute_reader.h"
+
+namespace ting {
+namespace {
+
+std::string Wanted(int64_t size) { return size < 0 ? "*" : std::to_string(size); }
+
+Result<WeightView> FindWeight(const OpDesc& desc, const std::string& slot) {
+  const auto it = desc.weights.find(slot);
+  if (it == desc.weights.end() || !it->second.present()) {
+    return InvalidArgument("node {} ({}): weight {} is missing", desc.node, desc.op, slot);
+  }
+  return it->second;
+}
+
+Status BadWeight(const OpDesc& desc, const std::string& slot, const WeightView& weight, const std::string& expected) {
+  return InvalidArgument("node {} ({}): weight {} is {} {}{}, expected {}", desc.node, desc.op, slot,
+                         DTypeName(weight.dtype), weight.shape.ToString(),
+                         weight.layout == Layout::kPanel16 ? " panel16" : "", expected);
+}
+
+// Where element (n, k) lies in panel16, counted in elements.
+int64_t PanelIndex(int64_t n, int64_t k, int64_t K, DType dtype) {
+  const int64_t panel = n / kPanelWidth;
+  const int64_t column = n % kPanelWidth;
+  if (dtype == DType::kBF16) {
+    const int64_t pairs = (K + 1) / 2;
+    return ((panel * pairs + k / 2) * kPanelWidth + column) * 2 + k % 2;
+  }
+  return (panel * K + k) * kPanelWidth + column;
+}
+
+int64_t ElementIndex(int64_t n, int64_t k, int64_t K, DType dtype, Layout layout) {
+  return layout == Layout::kRowMajor ? n * K + k : PanelIndex(n, k, K, dtype);
+}
+
+}  // namespace
+
+Result<Activation> ParseActivation(const std::string& word) {
+  for (const Activation a : {Activation::kNone, Activation::kRelu, Activation::kSwish, Activation::kGelu}) {
+    if (word == ActivationName(a)) return a;
+  }
+  return Unimplemented("activation {} is unknown; none, relu, swish and gelu are supported", word);
+}
+
+const char* ActivationName(Activation activation) {
+  switch (activation) {
+    case Activation::kNone:
+      return "none";
+    case Activation::kRelu:
+      return "relu";
+    case Activation::kSwish:
+      return "swish";
+    case Activation::kGelu:
+      return "gelu";
+  }
+  return "?";
+}
+
+Result<WeightView> GetVector(const OpDesc& desc, const std::string& slot, int64_t size) {
+  TING_ASSIGN_OR_RETURN(const WeightView weight, FindWeight(desc, slot));
+  const bool shape_ok = weight.shape.rank() == 1 && weight.shape[0] > 0 && (size < 0 || weight.shape[0] == size);
+  if (!shape_ok || weight.dtype != DType::kF32 || weight.layout != Layout::kRowMajor) {
+    return BadWeight(desc, slot, weight, "f32 [" + Wanted(size) + "]");
+  }
+  return weight;
+}
+
+Result<WeightView> GetMatrix(const OpDesc& desc, const std::string& slot, int64_t N, int64_t K) {
+  TING_ASSIGN_OR_RETURN(const WeightView weight, FindWeight(desc, slot));
+  const bool shape_ok = weight.shape.rank() == 2 && weight.shape[0] > 0 && weight.shape[1] > 0 &&
+                        (N < 0 || weight.shape[0] == N) && (K < 0 || weight.shape[1] == K);
+  if (!shape_ok || (weight.dtype != DType::kF32 && weight.dtype != DType::kBF16)) {
+    return BadWeight(desc, slot, weight, "f32 or bf16 [" + Wanted(N) + "," + Wanted(K) + "]");
+  }
+  return weight;
+}
+
+Result<LinearParams> GetLinear(const OpDesc& desc, const std::string& prefix, int64_t N, int64_t K) {
+  LinearParams params;
+  TING_ASSIGN_OR_RETURN(params.weight, GetMatrix(desc, prefix + ".w", N, K));
+  if (desc.HasWeight(prefix + ".b")) {
+    TING_ASSIGN_OR_RETURN(params.bias, GetVector(desc, prefix + ".b", params.N()));
+  }
+  return params;
+}
+
+Result<NormParams> GetNorm(const OpDesc& desc, const std::string& prefix, int64_t D) {
+  NormParams params;
+  TING_ASSIGN_OR_RETURN(params.eps, ReadNormEps(desc));
+  if (!desc.HasWeight(prefix + ".gamma") && !desc.HasWeight(prefix + ".beta")) return params;
+  TING_ASSIGN_OR_RETURN(params.gamma, GetVector(desc, prefix + ".gamma", D));
+  TING_ASSIGN_OR_RETURN(params.beta, GetVector(desc, prefix + ".beta", params.gamma.shape[0]));
+  params.present = true;
+  return params;
+}
+
+std::vector<float> UnpackMatrix(const WeightView& weight) {
+  TING_CHECK(weight.shape.rank() == 2, "only matrices are unpacked");
+  TING_CHECK(weight.dtype == DType::kF32 || weight.dtype == DType::kBF16, "matrices are f32 or bf16");
+  const int64_t N = weight.shape[0], K = weight.shape[1];
+  std::vector<float> out(N * K);
+  if (weight.dtype == DType::kF32 && weight.layout == Layout::kRowMajor) {
+    std::memcpy(out.data(), weight.data, out.size() * sizeof(float));
+    return out;
+  }
+  for (int64_t n = 0; n < N; ++n) {
+    for (int64_t k = 0; k < K; ++k) {
+      const int64_t at = ElementIndex(n, k, K, weight.dtype, weight.layout);
+      out[n * K + k] =
+          weight.dtype == DType::kF32 ? weight.as<float>()[at] : static_cast<float>(weight.as<BFloat16>()[at]);
+    }
+  }
+  return out;
+}
+
+void PackMatrix(const float* source, int64_t N, int64_t K, DType dtype, Layout layout, void* out) {
+  TING_CHECK(dtype == DType::kF32 || dtype == DType::kBF16, "matrices are f32 or bf16");
+  std::memset(out, 0, WeightBytes(dtype, {N, K}, layout));  // the padding of panels is zero
+  for (int64_t n = 0; n < N; ++n) {
+    for (int64_t k = 0; k < K; ++k) {
+      const int64_t at = ElementIndex(n, k, K, dtype, layout);
+      if (dtype == DType::kF32) {
+        static_cast<float*>(out)[at] = source[n * K + k];
+      } else {
+        static_cast<BFloat16*>(out)[at] = BFloat16(source[n * K + k]);
+      }
+    }
+  }
+}
+
+// The steps round where PyTorch's f32 tensors round (step, frequency, angle): at position 5000 one unit in the last
+// place of a frequency moves the angle by 3e-4, so a table in double would be "better" and different.
+void PositionRow(int64_t position, int64_t D, float* out) {
+  const float step = static_cast<float>(-(std::log(10000.0) / static_cast<double>(D)));
+  for (int64_t i = 0; i < D; i += 2) {
+    const float exponent = static_cast<float>(i) * step;
+    const float frequency = static_cast<float>(std::exp(static_cast<double>(exponent)));
+    const float angle = static_cast<float>(position) * frequency;
+    out[i] = static_cast<float>(std::sin(static_cast<double>(angle)));
+    if (i + 1 < D) out[i + 1] = static_cast<float>(std::cos(static_cast<double>(angle)));
+  }
+}
+
+}  // namespace ting
