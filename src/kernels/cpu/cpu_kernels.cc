@@ -1,0 +1,94 @@
+// src/kernels/cpu/cpu_kernels.cc
+// SPDX-License-Identifier: Apache-2.0
+//
+// The list of the CPU backend. Each op has two entries of one implementation: the first wants weights of a type
+// that this machine multiplies directly; the second takes bf16 weights everywhere, by expanding them to f32 at
+// load (twice the memory, no gain in speed), and its name says so in profiles.
+#include "kernels/cpu/cpu_kernels.h"
+
+#include <vector>
+
+#include "base/status_macros.h"
+#include "kernels/cpu/kernels.h"
+
+namespace ting {
+namespace {
+
+using cpu::IsaTable;
+using Create = Result<std::unique_ptr<Kernel>> (*)(const OpDesc& desc, const IsaTable& isa);
+
+// What ActiveIsa answers now: TING_CPU_ISA may change between two models.
+std::optional<std::string> RefuseIsa() {
+  const char* problem = "";
+  if (cpu::ActiveIsa(&problem) == nullptr) return std::string(problem);
+  return std::nullopt;
+}
+std::optional<std::string> RefuseDirect(const OpDesc& desc) {
+  if (auto reason = RefuseIsa()) return reason;
+  const char* problem = "";
+  const IsaTable& isa = *cpu::ActiveIsa(&problem);
+  if (isa.bf16_products) return std::nullopt;
+  for (const auto& [slot, weight] : desc.weights) {
+    if (weight.dtype != DType::kBF16 || desc.op == "embed") continue;
+    return "weight " + slot + " is bf16, which " + isa.name + " does not multiply; an f32 engine is as fast here";
+  }
+  return std::nullopt;
+}
+std::optional<std::string> RefuseNothingElse(const OpDesc&) { return RefuseIsa(); }
+
+template <Create kCreate>
+Result<std::unique_ptr<Kernel>> CreateActive(const OpDesc& desc) {
+  const char* problem = "";
+  const IsaTable* isa = cpu::ActiveIsa(&problem);
+  if (isa == nullptr) return FailedPrecondition("{}", problem);
+  return kCreate(desc, *isa);
+}
+
+struct Names {
+  const char *isa, *direct, *expanded;
+};
+constexpr Names kNames[] = {{"avx512bf16", "cpu.avx512bf16", "cpu.avx512bf16.expanded"},
+                            {"avx512", "cpu.avx512", "cpu.avx512.expanded"},
+                            {"avx2", "cpu.avx2", "cpu.avx2.expanded"},
+                            {"baseline", "cpu.baseline", "cpu.baseline.expanded"}};
+
+template <Create kCreate>
+void AddOp(const char* op, const Names& names, std::vector<KernelEntry>& list) {
+  list.push_back({op, names.direct, RefuseDirect, CreateActive<kCreate>});
+  list.push_back({op, names.expanded, RefuseNothingElse, CreateActive<kCreate>});
+}
+
+std::vector<KernelEntry> MakeList(const Names& names) {
+  std::vector<KernelEntry> list;
+  AddOp<cpu::CreateLinear>("linear", names, list);
+  AddOp<cpu::CreateFeedForward>("feed_forward", names, list);
+  AddOp<cpu::CreateSelfAttention>("self_attention", names, list);
+  AddOp<cpu::CreateSelfAttention>("rel_attention", names, list);
+  AddOp<cpu::CreateTreeAttention>("tree_attention", names, list);
+  AddOp<cpu::CreateCrossAttention>("cross_attention", names, list);
+  AddOp<cpu::CreateConvModule>("conv_module", names, list);
+  AddOp<cpu::CreateSubsampleConv2d>("subsample_conv2d", names, list);
+  AddOp<cpu::CreateLogSoftmax>("log_softmax", names, list);
+  AddOp<cpu::CreateLogSoftmaxTopK>("log_softmax_topk", names, list);
+  AddOp<cpu::CreateTargetLogp>("target_logp", names, list);
+  AddOp<cpu::CreateLayerNorm>("layer_norm", names, list);
+  AddOp<cpu::CreateEmbed>("embed", names, list);
+  AddOp<cpu::CreateAdd>("add", names, list);
+  AddOp<cpu::CreateAddPositions>("add_positions", names, list);
+  return list;
+}
+
+}  // namespace
+
+std::span<const KernelEntry> CpuKernels() {
+  static const std::vector<KernelEntry> lists[] = {MakeList(kNames[0]), MakeList(kNames[1]), MakeList(kNames[2]),
+                                                   MakeList(kNames[3])};
+  const char* problem = "";
+  const IsaTable* isa = cpu::ActiveIsa(&problem);
+  for (size_t i = 0; isa != nullptr && i < std::size(kNames); ++i) {
+    if (std::string_view(kNames[i].isa) == isa->name) return lists[i];
+  }
+  return lists[3];  // the variable names nothing usable: each entry refuses and says so
+}
+
+}  // namespace ting

@@ -1,0 +1,93 @@
+// src/kernels/cpu/packed_matrix.cc
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cpu/packed_matrix.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/bfloat16.h"
+
+namespace ting::cpu {
+
+int64_t ScratchRowBytes(GemmMode mode, int64_t K) {
+  return static_cast<int64_t>(AlignUp(static_cast<size_t>(K * ElementBytes(mode)))) + 64;
+}
+
+void PackedMatrix::ChooseMode(DType dtype, const IsaTable& isa, int64_t run) {
+  if (dtype == DType::kF32) {
+    mode_ = GemmMode::kF32;
+  } else {
+    mode_ = isa.bf16_products && run % 2 == 0 ? GemmMode::kBF16 : GemmMode::kRounded;
+  }
+}
+
+Status PackedMatrix::Pack(const float* rows, int64_t N, int64_t K, DType dtype, const IsaTable& isa, int64_t run) {
+  N_ = N, K_ = K;
+  ChooseMode(dtype, isa, run);
+  const DType stored = mode_ == GemmMode::kBF16 ? DType::kBF16 : DType::kF32;
+  TING_ASSIGN_OR_RETURN(owned_, AlignedBuffer::Allocate(WeightBytes(stored, {N, K}, Layout::kPanel16)));
+  PackMatrix(rows, N, K, stored, Layout::kPanel16, owned_.data());
+  panels_ = owned_.data();
+  return {};
+}
+
+Status PackedMatrix::SetBias(const float* bias) {
+  // One panel more than needed: a lone last panel still names a second one.
+  const size_t bytes = static_cast<size_t>(num_panels() + 1) * kPanelWidth * sizeof(float);
+  TING_ASSIGN_OR_RETURN(bias_, AlignedBuffer::Allocate(bytes));
+  std::memset(bias_.data(), 0, bytes);
+  if (bias != nullptr) std::memcpy(bias_.data(), bias, static_cast<size_t>(N_) * sizeof(float));
+  return {};
+}
+
+Result<PackedMatrix> PackedMatrix::Create(const LinearParams& linear, const IsaTable& isa, int64_t run) {
+  PackedMatrix m;
+  const WeightView& w = linear.weight;
+  m.N_ = linear.N(), m.K_ = linear.K();
+  m.ChooseMode(w.dtype, isa, run);
+  if (w.layout == Layout::kPanel16 && m.mode_ != GemmMode::kRounded) {
+    m.panels_ = w.data;
+  } else {
+    const std::vector<float> rows = UnpackMatrix(w);
+    TING_RETURN_IF_ERROR(m.Pack(rows.data(), m.N_, m.K_, w.dtype, isa, run));
+  }
+  TING_RETURN_IF_ERROR(m.SetBias(linear.bias.as<float>()));
+  return m;
+}
+
+Result<PackedMatrix> PackedMatrix::CreateFromRows(const float* rows, const float* bias, int64_t N, int64_t K,
+                                                  DType dtype, const IsaTable& isa) {
+  PackedMatrix m;
+  TING_RETURN_IF_ERROR(m.Pack(rows, N, K, dtype, isa, 0));
+  TING_RETURN_IF_ERROR(m.SetBias(bias));
+  return m;
+}
+
+Result<PackedMatrix> PackedMatrix::CreateStacked(std::span<const LinearParams> parts, const IsaTable& isa) {
+  const DType dtype = parts[0].weight.dtype;
+  std::vector<float> rows, bias;
+  for (const LinearParams& part : parts) {
+    if (part.weight.dtype != dtype) return InvalidArgument("matrices that run as one must have one type");
+    const std::vector<float> one = UnpackMatrix(part.weight);
+    rows.insert(rows.end(), one.begin(), one.end());
+    const size_t end = bias.size() + static_cast<size_t>(part.N());
+    if (part.bias.present()) bias.insert(bias.end(), part.bias.as<float>(), part.bias.as<float>() + part.N());
+    bias.resize(end, 0.0F);
+  }
+  return CreateFromRows(rows.data(), bias.data(), static_cast<int64_t>(bias.size()), parts[0].K(), dtype, isa);
+}
+
+GemmArgs PackedMatrix::Product(const void* a, int64_t a_row_bytes, int64_t rows) const {
+  GemmArgs g;
+  g.a = a, g.a_row_bytes = a_row_bytes, g.rows = rows;
+  g.segment_k = padded_K();
+  g.b = panels_;
+  g.b_panel_bytes = padded_K() * kPanelWidth * ElementBytes(mode_);
+  g.last_panel = num_panels();
+  g.bias = bias();
+  g.N = N_;
+  g.mode = mode_;
+  return g;
+}
+
+}  // namespace ting::cpu

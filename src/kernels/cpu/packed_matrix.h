@@ -1,0 +1,56 @@
+// src/kernels/cpu/packed_matrix.h
+// SPDX-License-Identifier: Apache-2.0
+//
+// A weight matrix as the CPU's products read it: panel16, in the type of the product, with a bias padded to whole
+// panels. Panels that the engine file already holds are used where they lie (mmap); only row-major weights and
+// those that must be rearranged or expanded are copied.
+#pragma once
+
+#include <span>
+
+#include "base/aligned_buffer.h"
+#include "kernels/cpu/isa/isa.h"
+#include "kernels/params.h"
+
+namespace ting::cpu {
+
+// Bytes between scratch rows of K values: whole cache lines plus one, so that rows of 1024 or 2048 values do not
+// all fall into the same sets of the first-level cache.
+int64_t ScratchRowBytes(GemmMode mode, int64_t K);
+inline int64_t ElementBytes(GemmMode mode) { return mode == GemmMode::kBF16 ? 2 : 4; }
+
+class PackedMatrix {
+ public:
+  // `run` is the shortest contiguous piece of a row of A: bf16 products need an even one, other matrices are
+  // expanded to f32 (GemmMode::kRounded). 0: whole rows.
+  static Result<PackedMatrix> Create(const LinearParams& linear, const IsaTable& isa, int64_t run = 0);
+  // Several matrices of one width, one below the other.
+  static Result<PackedMatrix> CreateStacked(std::span<const LinearParams> parts, const IsaTable& isa);
+
+  // From f32 rows [N, K]; `dtype` is the type that the product wants. bias: N values or null.
+  static Result<PackedMatrix> CreateFromRows(const float* rows, const float* bias, int64_t N, int64_t K, DType dtype,
+                                             const IsaTable& isa);
+
+  int64_t N() const { return N_; }
+  int64_t K() const { return K_; }
+  GemmMode mode() const { return mode_; }
+  int64_t num_panels() const { return (N_ + kPanelWidth - 1) / kPanelWidth; }
+  int64_t row_bytes() const { return ScratchRowBytes(mode_, K_); }
+  int64_t padded_K() const { return mode_ == GemmMode::kBF16 ? (K_ + 1) / 2 * 2 : K_; }
+  const float* bias() const { return reinterpret_cast<const float*>(bias_.data()); }
+
+  // A product of all panels with `rows` rows at `a`; the caller adds the epilogue and C.
+  GemmArgs Product(const void* a, int64_t a_row_bytes, int64_t rows) const;
+
+ private:
+  Status SetBias(const float* bias);
+  Status Pack(const float* rows, int64_t N, int64_t K, DType dtype, const IsaTable& isa, int64_t run);
+  void ChooseMode(DType dtype, const IsaTable& isa, int64_t run);
+
+  int64_t N_ = 0, K_ = 0;
+  GemmMode mode_ = GemmMode::kF32;
+  const void* panels_ = nullptr;  // owned_ or the engine file's
+  AlignedBuffer owned_, bias_;
+};
+
+}  // namespace ting::cpu
