@@ -1,0 +1,79 @@
+// src/runtime/device.cc
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/device.h"
+
+#include <algorithm>
+
+#include "base/aligned_buffer.h"
+#include "base/status_macros.h"
+#include "kernels/cpu/cpu_kernels.h"
+#include "kernels/ref/ref_kernels.h"
+
+namespace ting {
+namespace {
+
+class HostBuffer : public DeviceBuffer {
+ public:
+  explicit HostBuffer(AlignedBuffer buffer) : buffer_(std::move(buffer)) {}
+  std::byte* data() override { return buffer_.data(); }
+  size_t size() const override { return buffer_.size(); }
+
+ private:
+  AlignedBuffer buffer_;
+};
+
+class CpuDevice : public Device {
+ public:
+  CpuDevice(std::string name, std::vector<KernelEntry> kernels, ThreadPool& pool)
+      : name_(std::move(name)), kernels_(std::move(kernels)), pool_(pool) {}
+
+  const std::string& name() const override { return name_; }
+  Result<std::unique_ptr<DeviceBuffer>> Allocate(size_t bytes) override {
+    TING_ASSIGN_OR_RETURN(AlignedBuffer buffer, AlignedBuffer::Allocate(bytes));
+    return std::unique_ptr<DeviceBuffer>(std::make_unique<HostBuffer>(std::move(buffer)));
+  }
+  Result<WeightView> Upload(const WeightView& weight) override { return weight; }
+  std::unique_ptr<Stream> CreateStream() override { return std::make_unique<CpuStream>(pool_); }
+  std::span<const KernelEntry> kernels() const override { return kernels_; }
+
+ private:
+  std::string name_;
+  std::vector<KernelEntry> kernels_;
+  ThreadPool& pool_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Device>> CreateCpuDevice(const std::string& backend, ThreadPool& pool) {
+  std::vector<KernelEntry> kernels;
+  if (backend == "cpu") {
+    kernels.assign(CpuKernels().begin(), CpuKernels().end());
+  } else if (backend != "ref") {
+    return InvalidArgument("there is no backend named {}; use cpu or ref", backend);
+  }
+  kernels.insert(kernels.end(), RefKernels().begin(), RefKernels().end());
+  return std::unique_ptr<Device>(std::make_unique<CpuDevice>(backend, std::move(kernels), pool));
+}
+
+Result<std::unique_ptr<Kernel>> CreateKernel(std::span<const KernelEntry> entries, const OpDesc& desc,
+                                             std::string* chosen, std::vector<std::string>* refusals) {
+  std::string reasons;
+  for (const KernelEntry& entry : entries) {
+    if (desc.op != entry.op) continue;
+    if (const auto reason = entry.refuse(desc)) {
+      const std::string refusal = std::string(entry.name) + ": " + *reason;
+      reasons += (reasons.empty() ? "" : "; ") + refusal;
+      if (refusals != nullptr) refusals->push_back(desc.node + " " + refusal);
+      continue;
+    }
+    if (chosen != nullptr) *chosen = entry.name;
+    auto kernel = entry.create(desc);
+    if (!kernel.ok())
+      return kernel.status().WithContext("node %" + desc.node + " (" + desc.op + ", " + entry.name + ")");
+    return kernel;
+  }
+  return Unimplemented("node %{}: no implementation of {} accepts it{}{}", desc.node, desc.op,
+                       reasons.empty() ? "" : ": ", reasons);
+}
+
+}  // namespace ting
