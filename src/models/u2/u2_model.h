@@ -1,0 +1,38 @@
+// src/models/u2/u2_model.h
+// SPDX-License-Identifier: Apache-2.0
+//
+// A U2 / U2++ model ready to run: what it is, its tokens and its optimised, packed graphs. Comes from a checkpoint
+// directory (imported, optimised and packed on the spot) or from an engine file (mapped as it is).
+#pragma once
+
+#include <string>
+
+#include "graph/graph.h"
+#include "passes/pass_manager.h"
+#include "text/token_table.h"
+#include "ting/recognizer.h"
+#include "ting/status.h"
+
+namespace ting {
+
+struct U2Model {
+  ModelInfo info;
+  int frame_length_ms = 25;
+  std::string subsampling;          // `kind` of op subsample_conv2d
+  double default_ctc_weight = 0.5;  // WeNet's published decoding settings for the family
+  double default_reverse_weight = 0.0;
+  TokenTable tokens;
+  Module module;
+};
+
+// `precision`: none keeps an engine file's own, and is f32 for a checkpoint. An engine file in bf16 cannot become f32.
+Result<U2Model> LoadU2Model(const std::string& path, std::optional<Precision> precision, const PassOptions& passes,
+                            std::vector<PassTime>* pass_times);
+inline Result<U2Model> LoadU2Model(const std::string& path, std::optional<Precision> precision) {
+  return LoadU2Model(path, precision, {}, nullptr);
+}
+Status SaveU2Model(const U2Model& model, const std::string& path);
+
+const char* PrecisionName(Precision precision);
+
+}  // namespace ting
