@@ -1,0 +1,69 @@
+// src/engine/feature_batch.cc
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/feature_batch.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/status_macros.h"
+
+namespace ting {
+namespace {
+
+// Frames that one task computes: long enough to hide the hand-out, short enough that one utterance keeps all
+// threads busy.
+constexpr int64_t kTaskFrames = 64;
+
+Status CheckAudio(const Audio& audio, const Fbank& fbank, int min_frames) {
+  const FbankOptions& options = fbank.options();
+  if (audio.sample_rate_hz != options.sample_rate_hz) {
+    return InvalidArgument("the audio has {} Hz, the model {}; resample it (ReadAudio does)", audio.sample_rate_hz,
+                           options.sample_rate_hz);
+  }
+  const auto not_finite = [](float x) { return !std::isfinite(x); };
+  if (std::any_of(audio.samples.begin(), audio.samples.end(), not_finite)) {
+    return InvalidArgument("the audio holds samples that are not finite (NaN or infinity)");
+  }
+  const int64_t frames = fbank.NumFrames(static_cast<int64_t>(audio.samples.size()));
+  if (frames < min_frames) {
+    const double needed_ms = options.frame_length_ms + (min_frames - 1) * options.frame_shift_ms;
+    return InvalidArgument("{:.0f} ms of audio give {} feature frames; the model needs {} ({:.0f} ms)",
+                           audio.seconds() * 1000, frames, min_frames, needed_ms);
+  }
+  return Status();
+}
+
+struct Task {
+  int sequence;
+  int64_t first_frame, num_frames;
+};
+
+}  // namespace
+
+void FeatureBatch::Compute(std::span<const Audio> batch, const Fbank& fbank, int min_frames, ThreadPool& pool,
+                           std::vector<RecognitionResult>& results) {
+  utterances_.clear();
+  rows_.Assign({});
+  std::vector<Task> tasks;
+  for (size_t i = 0; i < batch.size(); ++i) {
+    results[i].audio_s = batch[i].seconds();
+    results[i].status = CheckAudio(batch[i], fbank, min_frames);
+    if (!results[i].status.ok()) continue;
+    const int64_t frames = fbank.NumFrames(static_cast<int64_t>(batch[i].samples.size()));
+    for (int64_t first = 0; first < frames; first += kTaskFrames) {
+      tasks.push_back({static_cast<int>(utterances_.size()), first, std::min(kTaskFrames, frames - first)});
+    }
+    utterances_.push_back(static_cast<int>(i));
+    rows_.Append(static_cast<int32_t>(frames));
+  }
+  const int64_t bins = fbank.num_mel_bins();
+  features_.resize(static_cast<size_t>(rows_.num_rows()) * bins);
+  pool.ParallelFor(static_cast<int64_t>(tasks.size()), [&](int64_t t, int) {
+    const Task& task = tasks[t];
+    const Audio& audio = batch[utterances_[task.sequence]];
+    fbank.Compute(audio.samples, task.first_frame, task.num_frames,
+                  features_.data() + (rows_.begin(task.sequence) + task.first_frame) * bins);
+  });
+}
+
+}  // namespace ting

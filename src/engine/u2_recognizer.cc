@@ -1,0 +1,319 @@
+// src/engine/u2_recognizer.cc
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/u2_recognizer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <new>
+
+#include "base/status_macros.h"
+#include "decoders/ctc_greedy.h"
+#include "decoders/rescoring.h"
+#include "graph/printer.h"
+#include "text/detokenize.h"
+#include "text/word_times.h"
+
+namespace ting {
+namespace {
+
+constexpr int kMaxBeam = 256;
+
+// Adds the time from its construction to its end to a stage.
+class StageTimer {
+ public:
+  explicit StageTimer(double& total_ms) : total_ms_(total_ms), start_(Clock::now()) {}
+  ~StageTimer() { total_ms_ += std::chrono::duration<double, std::milli>(Clock::now() - start_).count(); }
+  StageTimer(const StageTimer&) = delete;
+  StageTimer& operator=(const StageTimer&) = delete;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  double& total_ms_;
+  Clock::time_point start_;
+};
+
+StepOptions StepOptionsOf(const DecodeOptions& options) {
+  return {options.chunk_frames, options.num_left_chunks, options.blank_penalty};
+}
+
+// The tokens of each hypothesis of each sequence, as the tree builder takes them.
+std::vector<TokenLists> TokensOf(const std::vector<std::vector<TokenHypothesis>>& nbest) {
+  std::vector<TokenLists> tokens(nbest.size());
+  for (size_t b = 0; b < nbest.size(); ++b) {
+    for (const TokenHypothesis& hypothesis : nbest[b]) tokens[b].emplace_back(hypothesis.tokens);
+  }
+  return tokens;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<U2Recognizer>> U2Recognizer::Create(U2Model model, const RecognizerOptions& options) {
+  if (options.num_threads < 0 || options.num_threads > 1024) {
+    return InvalidArgument("{} threads; use 1 to 1024, or 0 for one a core", options.num_threads);
+  }
+  const ModelInfo& info = model.info;
+  TING_ASSIGN_OR_RETURN(
+      Fbank fbank, Fbank::Create({info.sample_rate_hz, info.num_mel_bins, static_cast<float>(model.frame_length_ms),
+                                  static_cast<float>(info.frame_shift_ms)}));
+  std::unique_ptr<U2Recognizer> recognizer(new U2Recognizer(std::move(model), std::move(fbank), options.num_threads));
+  TING_ASSIGN_OR_RETURN(recognizer->device_, CreateCpuDevice(options.backend, recognizer->pool_));
+  TING_ASSIGN_OR_RETURN(recognizer->runner_,
+                        U2Runner::Create(recognizer->model_, *recognizer->device_, options.profile));
+  return recognizer;
+}
+
+Result<DecodeOptions> U2Recognizer::Resolve(const DecodeOptions& options) const {
+  DecodeOptions resolved = options;
+  const ModelInfo& model = model_.info;
+  if (options.beam < 1 || options.beam > kMaxBeam)
+    return InvalidArgument("a beam of {}; use 1 to {}", options.beam, kMaxBeam);
+  if (options.nbest < 1 || options.nbest > options.beam) {
+    return InvalidArgument("{} best hypotheses from a beam of {}; use 1 to {}", options.nbest, options.beam,
+                           options.beam);
+  }
+  const bool needs_decoder = options.mode == DecodeMode::kAttention || options.mode == DecodeMode::kRescoring;
+  if (needs_decoder && model.left_decoder_layers == 0) {
+    return FailedPrecondition("the model has no attention decoder; use mode greedy or prefix_beam");
+  }
+  resolved.ctc_weight = options.ctc_weight.value_or(static_cast<float>(model_.default_ctc_weight));
+  resolved.reverse_weight = options.reverse_weight.value_or(static_cast<float>(model_.default_reverse_weight));
+  const float reverse = *resolved.reverse_weight;
+  if (!std::isfinite(*resolved.ctc_weight) || !(reverse >= 0 && reverse <= 1)) {
+    return InvalidArgument("ctc_weight {} and reverse_weight {}; the second must lie in [0, 1]", *resolved.ctc_weight,
+                           reverse);
+  }
+  if (reverse > 0 && model.right_decoder_layers == 0) {
+    return FailedPrecondition("the model has no right-to-left decoder; leave reverse_weight at 0");
+  }
+  if (options.chunk_frames < 0)
+    return InvalidArgument("chunks of {} frames; use 0 for full context", options.chunk_frames);
+  if (options.chunk_frames > 0 && !model.streaming) {
+    return FailedPrecondition("the model was not trained for chunks ({}); leave chunk_frames at 0", model.family);
+  }
+  if (!std::isfinite(options.blank_penalty) || !std::isfinite(options.length_penalty)) {
+    return InvalidArgument("the penalties must be finite numbers");
+  }
+  return resolved;
+}
+
+std::vector<RecognitionResult> U2Recognizer::Recognize(std::span<const Audio> batch, const DecodeOptions& options,
+                                                       StageTimes* times) {
+  std::vector<RecognitionResult> results(batch.size());
+  const auto fail = [&](const Status& status) {
+    for (RecognitionResult& result : results) {
+      if (result.status.ok()) result.status = status;
+    }
+  };
+  try {
+    StageTimes step;
+    const auto resolved = Resolve(options);
+    if (!resolved.ok()) return fail(resolved.status()), results;
+    {
+      const StageTimer timer(step.frontend_ms);
+      features_.Compute(batch, fbank_, model_.info.min_feature_frames, pool_, results);
+    }
+    NBestLists nbest(features_.utterances().size());
+    if (!nbest.empty()) {
+      if (const Status status = RunStep(*resolved, step, nbest); !status.ok()) return fail(status), results;
+    }
+    {
+      const StageTimer timer(step.text_ms);
+      for (size_t i = 0; i < nbest.size(); ++i) {
+        RecognitionResult& result = results[features_.utterances()[i]];
+        result.status = WriteText(nbest[i], resolved->nbest, result);
+      }
+    }
+    if (times != nullptr) *times += step;
+  } catch (const std::bad_alloc&) {
+    fail(ResourceExhausted("out of memory; use a smaller batch or shorter audio"));
+  }
+  return results;
+}
+
+Status U2Recognizer::RunStep(const DecodeOptions& options, StageTimes& times, NBestLists& nbest) {
+  StepOutput encoder;
+  {
+    const StageTimer timer(times.encoder_ms);
+    TING_ASSIGN_OR_RETURN(encoder, runner_->Encode(features_.features(), features_.rows(), StepOptionsOf(options)));
+  }
+  if (options.mode == DecodeMode::kAttention) {
+    const StageTimer timer(times.decoder_ms);
+    return SearchAttention(encoder, options, nbest);
+  }
+  TING_RETURN_IF_ERROR(SearchCtc(encoder, options, times, nbest));
+  if (options.mode != DecodeMode::kRescoring) return Status();
+  const StageTimer timer(times.decoder_ms);
+  return Rescore(encoder, options, nbest);
+}
+
+Status U2Recognizer::SearchCtc(const StepOutput& encoder, const DecodeOptions& options, StageTimes& times,
+                               NBestLists& nbest) {
+  const bool greedy = options.mode == DecodeMode::kGreedy;
+  const int k = greedy ? 1 : std::min(options.beam, model_.info.vocab_size);
+  const float* logp = nullptr;
+  const int32_t* ids = nullptr;
+  {
+    const StageTimer timer(times.encoder_ms);
+    TING_RETURN_IF_ERROR(runner_->CtcTopK(encoder, k, StepOptionsOf(options), &logp, &ids));
+  }
+  const StageTimer timer(times.search_ms);
+  if (!greedy) PrepareSearches({options.beam, k, model_.info.blank_id});
+  std::vector<Status> statuses(nbest.size());
+  pool_.ParallelFor(static_cast<int64_t>(nbest.size()), [&](int64_t b, int thread) {
+    const int64_t first = encoder.rows->begin(static_cast<int>(b));
+    const CtcFrames frames{logp + first * k, ids + first * k, encoder.rows->length(static_cast<int>(b)), k};
+    if (greedy) {
+      Greedy(frames, nbest[b]);
+    } else {
+      statuses[b] = PrefixBeam(frames, searches_[thread], nbest[b]);
+    }
+  });
+  for (const Status& status : statuses) TING_RETURN_IF_ERROR(status);
+  return Status();
+}
+
+void U2Recognizer::PrepareSearches(const PrefixBeamOptions& options) {
+  const bool same = options.beam == search_options_.beam && options.token_beam == search_options_.token_beam;
+  if (same && !searches_.empty()) return;  // their arenas have grown already
+  search_options_ = options;
+  searches_.assign(pool_.num_threads(), CtcPrefixBeam(options));
+}
+
+void U2Recognizer::Greedy(const CtcFrames& frames, std::vector<TokenHypothesis>& nbest) const {
+  GreedyResult best = CtcGreedySearch(frames, model_.info.blank_id);
+  nbest.push_back({std::move(best.tokens), std::move(best.times), std::move(best.confidences), best.score, best.score,
+                   0, std::exp(best.score)});
+}
+
+Status U2Recognizer::PrefixBeam(const CtcFrames& frames, CtcPrefixBeam& search, std::vector<TokenHypothesis>& nbest) {
+  search.Reset();
+  TING_RETURN_IF_ERROR(search.AcceptFrames(frames));
+  for (PrefixHypothesis& prefix : search.NBest()) {
+    nbest.push_back(
+        {std::move(prefix.tokens), std::move(prefix.times), {}, prefix.score, prefix.score, 0, std::exp(prefix.score)});
+  }
+  return Status();
+}
+
+Status U2Recognizer::Rescore(const StepOutput& encoder, const DecodeOptions& options, NBestLists& nbest) {
+  const std::vector<TokenLists> tokens = TokensOf(nbest);
+  TokenTree left, right;
+  std::vector<float> left_logp, right_logp;
+  const auto score = [&](DecoderSide side, TokenDirection direction, TokenTree& tree,
+                         std::vector<float>& logp) -> Status {
+    tree = BuildTokenTree(tokens, direction, model_.info.sos_id, model_.info.eos_id);
+    TING_RETURN_IF_ERROR(runner_->PrepareDecoder(side, encoder));
+    return runner_->Score(side, tree, &logp);
+  };
+  TING_RETURN_IF_ERROR(score(DecoderSide::kLeft, TokenDirection::kLeftToRight, left, left_logp));
+  if (*options.reverse_weight > 0) {
+    TING_RETURN_IF_ERROR(score(DecoderSide::kRight, TokenDirection::kRightToLeft, right, right_logp));
+  }
+  const RescoringWeights weights{*options.ctc_weight, *options.reverse_weight};
+  for (int b = 0; b < static_cast<int>(nbest.size()); ++b) {
+    std::vector<double> ctc_scores;
+    for (const TokenHypothesis& hypothesis : nbest[b]) ctc_scores.push_back(hypothesis.ctc_score);
+    TING_ASSIGN_OR_RETURN(auto rescored,
+                          ting::Rescore(b, ctc_scores, {&left, left_logp}, {&right, right_logp}, weights));
+    std::vector<TokenHypothesis> ordered;
+    for (RescoredHypothesis& scored : rescored) {
+      TokenHypothesis hypothesis = std::move(nbest[b][scored.index]);
+      hypothesis.score = scored.score;
+      hypothesis.attention_score = scored.attention_score;
+      hypothesis.confidence = scored.confidence;
+      hypothesis.token_confidences = std::move(scored.token_confidences);
+      ordered.push_back(std::move(hypothesis));
+    }
+    nbest[b] = std::move(ordered);
+  }
+  return Status();
+}
+
+Status U2Recognizer::SearchAttention(const StepOutput& encoder, const DecodeOptions& options, NBestLists& nbest) {
+  std::vector<int32_t> frames;
+  for (int b = 0; b < encoder.rows->num_sequences(); ++b) frames.push_back(encoder.rows->length(b));
+  TING_RETURN_IF_ERROR(runner_->PrepareDecoder(DecoderSide::kLeft, encoder));
+  TING_RETURN_IF_ERROR(runner_->BeginSearch(MaxSearchRows(frames, options.beam)));
+  const ModelInfo& model = model_.info;
+  TING_ASSIGN_OR_RETURN(
+      auto found,
+      AttentionSearch(frames, {options.beam, options.length_penalty, model.sos_id, model.eos_id, model.vocab_size},
+                      runner_.get()));
+  for (size_t b = 0; b < found.size(); ++b) {
+    for (AttentionHypothesis& hypothesis : found[b]) {
+      const double length = static_cast<double>(hypothesis.tokens.size()) + 1;  // eos is predicted too
+      const double confidence = std::exp(hypothesis.decoder_score / length);
+      nbest[b].push_back(
+          {std::move(hypothesis.tokens), {}, {}, hypothesis.score, 0, hypothesis.decoder_score, confidence});
+    }
+  }
+  return Status();
+}
+
+Status U2Recognizer::WriteText(const std::vector<TokenHypothesis>& nbest, int limit, RecognitionResult& result) const {
+  const TokenTimeOptions times{model_.info.frame_shift_ms * model_.info.subsampling_rate};
+  for (const TokenHypothesis& source : std::span(nbest).first(std::min<size_t>(nbest.size(), limit))) {
+    Hypothesis hypothesis;
+    TING_ASSIGN_OR_RETURN(hypothesis.text, Detokenize(model_.tokens, source.tokens));
+    TING_ASSIGN_OR_RETURN(hypothesis.tokens,
+                          MakeTokenSpans(model_.tokens, source.tokens, source.frames, source.token_confidences, times));
+    hypothesis.words = MakeWordSpans(hypothesis.tokens);
+    hypothesis.score = source.score;
+    hypothesis.ctc_score = source.ctc_score;
+    hypothesis.attention_score = source.attention_score;
+    hypothesis.confidence = source.confidence;
+    result.nbest.push_back(std::move(hypothesis));
+  }
+  return Status();
+}
+
+Result<std::vector<float>> U2Recognizer::Features(const Audio& audio) {
+  std::vector<RecognitionResult> results(1);
+  FeatureBatch features;
+  features.Compute({&audio, 1}, fbank_, model_.info.min_feature_frames, pool_, results);
+  TING_RETURN_IF_ERROR(results[0].status);
+  const float* data = features.features();
+  return std::vector<float>(data, data + static_cast<size_t>(features.rows().num_rows()) * model_.info.num_mel_bins);
+}
+
+Result<std::vector<float>> U2Recognizer::CtcLogProbs(std::span<const float> features, const DecodeOptions& options) {
+  const auto bins = static_cast<size_t>(model_.info.num_mel_bins);
+  const size_t frames = features.size() / bins;
+  if (features.size() % bins != 0 || frames < static_cast<size_t>(model_.info.min_feature_frames)) {
+    return InvalidArgument("{} numbers are no features of {} bins and at least {} frames", features.size(), bins,
+                           model_.info.min_feature_frames);
+  }
+  TING_ASSIGN_OR_RETURN(const DecodeOptions resolved, Resolve(options));
+  const RowSet rows = RowSet::FromLengths(std::vector<int32_t>{static_cast<int32_t>(frames)});
+  TING_ASSIGN_OR_RETURN(const StepOutput encoder, runner_->Encode(features.data(), rows, StepOptionsOf(resolved)));
+  TING_ASSIGN_OR_RETURN(const TensorView logp, runner_->CtcLogProbs(encoder, StepOptionsOf(resolved)));
+  return std::vector<float>(logp.as<float>(), logp.as<float>() + logp.num_elements());
+}
+
+std::string U2Recognizer::GraphText() const {
+  std::string text;
+  for (const auto& [name, graph] : model_.module.graphs) text += PrintGraph(graph) + "\n";
+  return text;
+}
+
+Result<std::unique_ptr<Recognizer>> Recognizer::Load(const std::string& path, const RecognizerOptions& options) {
+  try {
+    TING_ASSIGN_OR_RETURN(U2Model model, LoadU2Model(path, options.precision));
+    TING_ASSIGN_OR_RETURN(auto recognizer, U2Recognizer::Create(std::move(model), options));
+    return std::unique_ptr<Recognizer>(std::move(recognizer));
+  } catch (const std::bad_alloc&) {
+    return ResourceExhausted("out of memory while loading {}", path);
+  }
+}
+
+Status BuildEngine(const std::string& model_dir, const std::string& engine_path, Precision precision) {
+  try {
+    TING_ASSIGN_OR_RETURN(const U2Model model, LoadU2Model(model_dir, precision));
+    return SaveU2Model(model, engine_path);
+  } catch (const std::bad_alloc&) {
+    return ResourceExhausted("out of memory while building {}", engine_path);
+  }
+}
+
+}  // namespace ting

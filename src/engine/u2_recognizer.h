@@ -1,0 +1,70 @@
+// src/engine/u2_recognizer.h
+// SPDX-License-Identifier: Apache-2.0
+//
+// The recogniser behind ting::Recognizer: features, encoder, CTC search and attention decoder for a batch of
+// utterances in one step, then text. It decides what runs in which mode; the runner computes, the decoders search,
+// src/text writes.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "decoders/ctc_prefix_beam.h"
+#include "engine/feature_batch.h"
+#include "engine/u2_runner.h"
+#include "frontend/fbank.h"
+#include "models/u2/u2_model.h"
+#include "ting/recognizer.h"
+
+namespace ting {
+
+// A hypothesis before it is text.
+struct TokenHypothesis {
+  std::vector<int32_t> tokens;
+  std::vector<int32_t> frames;            // peak frame of each token; empty: unknown (attention mode)
+  std::vector<double> token_confidences;  // empty: unknown
+  double score = 0, ctc_score = 0, attention_score = 0, confidence = 0;
+};
+
+class U2Recognizer : public Recognizer {
+ public:
+  static Result<std::unique_ptr<U2Recognizer>> Create(U2Model model, const RecognizerOptions& options);
+
+  const ModelInfo& info() const override { return model_.info; }
+  std::vector<RecognitionResult> Recognize(std::span<const Audio> batch, const DecodeOptions& options,
+                                           StageTimes* times) override;
+  Result<std::vector<float>> Features(const Audio& audio) override;
+  Result<std::vector<float>> CtcLogProbs(std::span<const float> features, const DecodeOptions& options) override;
+  std::vector<NodeProfile> Profile() const override { return runner_->Profile(); }
+  std::string GraphText() const override;
+
+ private:
+  // n-best lists of every sequence of the step, best first.
+  using NBestLists = std::vector<std::vector<TokenHypothesis>>;
+
+  U2Recognizer(U2Model model, Fbank fbank, int num_threads)
+      : model_(std::move(model)), pool_(num_threads), fbank_(std::move(fbank)) {}
+
+  // Options with the model's defaults filled in, or why they make no sense for it.
+  Result<DecodeOptions> Resolve(const DecodeOptions& options) const;
+  Status RunStep(const DecodeOptions& options, StageTimes& times, NBestLists& nbest);
+  Status SearchCtc(const StepOutput& encoder, const DecodeOptions& options, StageTimes& times, NBestLists& nbest);
+  void PrepareSearches(const PrefixBeamOptions& options);
+  void Greedy(const CtcFrames& frames, std::vector<TokenHypothesis>& nbest) const;
+  static Status PrefixBeam(const CtcFrames& frames, CtcPrefixBeam& search, std::vector<TokenHypothesis>& nbest);
+  Status Rescore(const StepOutput& encoder, const DecodeOptions& options, NBestLists& nbest);
+  Status SearchAttention(const StepOutput& encoder, const DecodeOptions& options, NBestLists& nbest);
+  Status WriteText(const std::vector<TokenHypothesis>& nbest, int limit, RecognitionResult& result) const;
+
+  U2Model model_;
+  ThreadPool pool_;
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<U2Runner> runner_;
+  Fbank fbank_;
+  FeatureBatch features_;
+  PrefixBeamOptions search_options_;
+  std::vector<CtcPrefixBeam> searches_;  // one a thread, so that their memory is kept
+};
+
+}  // namespace ting

@@ -1,0 +1,72 @@
+// src/engine/u2_runner.h
+// SPDX-License-Identifier: Apache-2.0
+//
+// U2Runner: the graphs of one model on one device, as the calls that recognition makes. It knows rows and sequences,
+// not audio and not text; the searches above it know neither graphs nor devices.
+// Each call returns views that stay valid until the next call of the same function.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "decoders/attention_search.h"
+#include "decoders/ctc_frames.h"
+#include "decoders/token_tree.h"
+#include "models/u2/u2_model.h"
+#include "runtime/executor.h"
+#include "ting/status.h"
+
+namespace ting {
+
+enum class DecoderSide { kLeft, kRight };
+
+class U2Runner : public StepScorer {
+ public:
+  // The model and the device outlive the runner.
+  static Result<std::unique_ptr<U2Runner>> Create(const U2Model& model, Device& device, bool profile);
+
+  // features [F, mel] packed as `rows` says; encoder rows of the batch.
+  Result<StepOutput> Encode(const float* features, const RowSet& rows, const StepOptions& options);
+  // The best `k` symbols of every encoder row.
+  Status CtcTopK(const StepOutput& encoder, int k, const StepOptions& options, const float** logp, const int32_t** ids);
+  // The whole matrix [T, V].
+  Result<TensorView> CtcLogProbs(const StepOutput& encoder, const StepOptions& options);
+
+  // Keys and values of all decoder layers for the encoder rows; needed before Score and the search steps.
+  Status PrepareDecoder(DecoderSide side, const StepOutput& encoder);
+  // Log-probabilities of the tree's targets, in their order.
+  Status Score(DecoderSide side, const TokenTree& tree, std::vector<float>* target_logp);
+  // Starts an attention search over at most `max_rows` rows, then extends it step by step (left decoder).
+  Status BeginSearch(int64_t max_rows);
+  Status Step(const StepRows& rows, int k, std::vector<float>* logp, std::vector<int32_t>* ids) override;
+
+  std::vector<NodeProfile> Profile() const;
+  Stream& stream() { return *stream_; }
+
+ private:
+  U2Runner(const U2Model& model, Device& device) : model_(model), device_(device), stream_(device.CreateStream()) {}
+  Result<Executor*> Find(const std::string& graph);
+  Status EnsurePools(DecoderSide side, int64_t rows);
+  Result<StepOutput> Decode(DecoderSide side, const TreeRows& rows);
+
+  // One decoder's state between calls.
+  struct Side {
+    StepOutput cross;
+    std::vector<std::unique_ptr<DeviceBuffer>> pools;  // one a layer, f32 [pool_rows, 2D]
+    int64_t pool_rows = 0;
+    int layers = 0;
+  };
+
+  const U2Model& model_;
+  Device& device_;
+  std::unique_ptr<Stream> stream_;
+  bool profile_ = false;
+  std::map<std::string, std::unique_ptr<Executor>>
+      executors_;  // created on first use, so that unused ones cost nothing
+  Side left_, right_;
+  std::vector<StepOutput> outputs_;
+};
+
+}  // namespace ting

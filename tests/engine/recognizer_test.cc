@@ -1,0 +1,147 @@
+// tests/engine/recognizer_test.cc
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the recogniser refuses, and what one bad utterance does to its batch: nothing.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <limits>
+
+#include "tests/engine/golden_set.h"
+
+namespace ting {
+namespace {
+
+class RecognizerTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    set_ = new testing::GoldenSet(testing::ShippedGoldens());
+    recognizer_ = std::move(Recognizer::Load(set_->model_dir, {})).value().release();
+  }
+  static void TearDownTestSuite() {
+    delete recognizer_;
+    delete set_;
+  }
+  static std::string MessageFor(const DecodeOptions& options) {
+    const auto results = recognizer_->Recognize({set_->audio.data(), 1}, options);
+    return results[0].status.message();
+  }
+
+  static testing::GoldenSet* set_;
+  static Recognizer* recognizer_;
+};
+testing::GoldenSet* RecognizerTest::set_ = nullptr;
+Recognizer* RecognizerTest::recognizer_ = nullptr;
+
+TEST_F(RecognizerTest, ABadUtteranceLeavesItsNeighboursAlone) {
+  Audio silence{std::vector<float>(16000, 0.0F)};
+  Audio too_short{std::vector<float>(1359, 1.0F)};  // one sample less than 7 frames
+  Audio not_finite{std::vector<float>(16000, 1.0F)};
+  not_finite.samples[77] = std::numeric_limits<float>::quiet_NaN();
+  Audio other_rate{std::vector<float>(8000, 1.0F), 8000};
+  const std::vector<Audio> batch{too_short, set_->audio[0], not_finite, Audio{}, set_->audio[1], other_rate, silence};
+  const auto results = recognizer_->Recognize(batch, {});
+  const auto expected = recognizer_->Recognize({set_->audio.data(), 2}, {});
+  EXPECT_NE(results[0].status.message().find("6 feature frames; the model needs 7"), std::string::npos);
+  EXPECT_NE(results[2].status.message().find("not finite"), std::string::npos);
+  EXPECT_NE(results[3].status.message().find("0 feature frames"), std::string::npos);
+  EXPECT_NE(results[5].status.message().find("8000 Hz"), std::string::npos);
+  ASSERT_TRUE(results[1].status.ok() && results[4].status.ok() && results[6].status.ok());
+  EXPECT_EQ(results[1].nbest[0].score, expected[0].nbest[0].score);
+  EXPECT_EQ(results[4].nbest[0].score, expected[1].nbest[0].score);
+  ASSERT_FALSE(results[6].nbest.empty());  // silence is a text too, perhaps an empty one
+}
+
+TEST_F(RecognizerTest, EmptyBatchAndOnlyBadUtterances) {
+  EXPECT_TRUE(recognizer_->Recognize({}, {}).empty());
+  const std::vector<Audio> batch(3);
+  for (const auto& result : recognizer_->Recognize(batch, {})) EXPECT_FALSE(result.status.ok());
+}
+
+TEST_F(RecognizerTest, SaysWhichOptionMakesNoSense) {
+  DecodeOptions options;
+  options.beam = 0;
+  EXPECT_NE(MessageFor(options).find("a beam of 0"), std::string::npos);
+  options.beam = 5, options.nbest = 6;
+  EXPECT_NE(MessageFor(options).find("6 best hypotheses from a beam of 5"), std::string::npos);
+  options = {};
+  options.reverse_weight = 1.5F;
+  EXPECT_NE(MessageFor(options).find("reverse_weight"), std::string::npos);
+  options = {};
+  options.ctc_weight = std::numeric_limits<float>::infinity();
+  EXPECT_FALSE(MessageFor(options).empty());
+  options = {};
+  options.chunk_frames = -1;
+  EXPECT_NE(MessageFor(options).find("chunks of -1 frames"), std::string::npos);
+}
+
+TEST_F(RecognizerTest, BeamOneAndWideBeamWork) {
+  for (const int beam : {1, 2, 40}) {
+    DecodeOptions options;
+    options.beam = beam;
+    const auto results = recognizer_->Recognize({set_->audio.data(), 1}, options);
+    ASSERT_TRUE(results[0].status.ok()) << results[0].status.ToString();
+    EXPECT_FALSE(results[0].nbest[0].text.empty());
+  }
+}
+
+TEST_F(RecognizerTest, ThreadsDoNotChangeABit) {
+  RecognizerOptions one;
+  one.num_threads = 1;
+  RecognizerOptions three;
+  three.num_threads = 3;
+  auto a = std::move(Recognizer::Load(set_->model_dir, one)).value();
+  auto b = std::move(Recognizer::Load(set_->model_dir, three)).value();
+  const auto x = a->Recognize(set_->audio, {});
+  const auto y = b->Recognize(set_->audio, {});
+  for (size_t i = 0; i < x.size(); ++i) EXPECT_EQ(x[i].nbest[0].score, y[i].nbest[0].score);
+}
+
+TEST_F(RecognizerTest, AnEngineFileIsTheSameModel) {
+  const std::string path =
+      (std::filesystem::temp_directory_path() / ("recognizer_test." + std::to_string(::getpid()) + ".ting")).string();
+  ASSERT_TRUE(BuildEngine(set_->model_dir, path, Precision::kF32).ok());
+  auto engine = Recognizer::Load(path, {});
+  ASSERT_TRUE(engine.ok()) << engine.status().ToString();
+  const auto expected = recognizer_->Recognize(set_->audio, {});
+  const auto actual = (*engine)->Recognize(set_->audio, {});
+  for (size_t i = 0; i < expected.size(); ++i) EXPECT_EQ(actual[i].nbest[0].score, expected[i].nbest[0].score);
+  EXPECT_EQ((*engine)->GraphText(), recognizer_->GraphText());
+  EXPECT_EQ((*engine)->info().family, recognizer_->info().family);
+  EXPECT_EQ((*engine)->info().num_parameters, recognizer_->info().num_parameters);
+  std::filesystem::remove(path);
+}
+
+TEST_F(RecognizerTest, Bf16KeepsTheTextsOfClearSpeech) {
+  const std::string path =
+      (std::filesystem::temp_directory_path() / ("recognizer_test." + std::to_string(::getpid()) + ".bf16.ting"))
+          .string();
+  ASSERT_TRUE(BuildEngine(set_->model_dir, path, Precision::kBF16).ok());
+  auto engine = Recognizer::Load(path, {});
+  ASSERT_TRUE(engine.ok()) << engine.status().ToString();
+  EXPECT_EQ((*engine)->info().precision, Precision::kBF16);
+  const auto expected = recognizer_->Recognize(set_->audio, {});
+  const auto actual = (*engine)->Recognize(set_->audio, {});
+  int same = 0;
+  for (size_t i = 0; i < expected.size(); ++i) same += actual[i].nbest[0].text == expected[i].nbest[0].text ? 1 : 0;
+  EXPECT_GE(same, static_cast<int>(expected.size()) - 1);
+  RecognizerOptions f32;
+  f32.precision = Precision::kF32;
+  EXPECT_NE(Recognizer::Load(path, f32).status().message().find("build it again"), std::string::npos);
+  std::filesystem::remove(path);
+}
+
+TEST_F(RecognizerTest, RefusesWhatIsNoModel) {
+  EXPECT_FALSE(Recognizer::Load("/nonexistent", {}).ok());
+  EXPECT_FALSE(Recognizer::Load(testing::SourcePath("README.md"), {}).ok());
+  EXPECT_FALSE(Recognizer::Load(testing::SourcePath("src"), {}).ok());
+  RecognizerOptions options;
+  options.backend = "tpu";
+  EXPECT_NE(Recognizer::Load(set_->model_dir, options).status().message().find("no backend named tpu"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace ting
