@@ -1,0 +1,154 @@
+// tests/tools/fake_services.h
+// SPDX-License-Identifier: Apache-2.0
+//
+// The program without a model. A "recording" is a small file that holds its own transcript, one sample a byte, so
+// that every way from the command line to the output is real but for audio decoding and recognition.
+//   content "bad…"    cannot be read        content "short…"  is read, but cannot be recognised
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "base/mmap_file.h"
+#include "base/status_macros.h"
+#include "tools/ting/command_line.h"
+
+namespace ting::testing {
+
+class FakeRecognizer : public Recognizer {
+ public:
+  using Recognizer::Recognize;
+  FakeRecognizer(std::vector<int>* batch_sizes, DecodeOptions* last_options)
+      : batch_sizes_(batch_sizes), last_options_(last_options) {
+    info_.family = "fake conformer";
+    info_.num_parameters = 8'700'000;
+    info_.vocab_size = 4233;
+    info_.source = "fake";
+    info_.details = {{"note", "for tests"}};
+  }
+
+  const ModelInfo& info() const override { return info_; }
+
+  std::vector<RecognitionResult> Recognize(std::span<const Audio> batch, const DecodeOptions& options,
+                                           StageTimes* times) override {
+    batch_sizes_->push_back(static_cast<int>(batch.size()));
+    *last_options_ = options;
+    if (times != nullptr) times->encoder_ms += 8, times->decoder_ms += 2;
+    std::vector<RecognitionResult> results;
+    for (const Audio& audio : batch) results.push_back(RecognizeOne(audio, options));
+    return results;
+  }
+
+  Result<std::vector<float>> Features(const Audio&) override { return Unimplemented("no features in a fake"); }
+  Result<std::vector<float>> CtcLogProbs(std::span<const float>, const DecodeOptions&) override {
+    return Unimplemented("no log-probabilities in a fake");
+  }
+  std::vector<NodeProfile> Profile() const override {
+    return {{"encoder", "block0/ffn", "feed_forward", "cpu", 10, 30.0},
+            {"encoder", "block1/ffn", "feed_forward", "cpu", 10, 30.0},
+            {"encoder", "norm", "layer_norm", "ref", 10, 40.0}};
+  }
+  std::string GraphText() const override { return "graph encoder {}\n"; }
+
+ private:
+  static RecognitionResult RecognizeOne(const Audio& audio, const DecodeOptions& options) {
+    RecognitionResult result;
+    result.audio_s = audio.seconds();
+    const std::string text(audio.samples.begin(), audio.samples.end());
+    if (text.starts_with("short")) {
+      result.status = InvalidArgument("too short: no encoder frame");
+      return result;
+    }
+    for (int i = 0; i < options.nbest; ++i) {
+      Hypothesis hypothesis;
+      hypothesis.text = text + std::string(i, '?');
+      hypothesis.score = -1.0 - 0.25 * i;
+      for (const char c : text) {
+        const int start_ms = 40 * static_cast<int>(hypothesis.words.size());
+        hypothesis.words.push_back({std::string(1, c), start_ms, start_ms + 40, 0.5});
+        hypothesis.tokens.push_back({c, std::string(1, c), start_ms / 40, start_ms, start_ms + 40, 0.5});
+      }
+      result.nbest.push_back(std::move(hypothesis));
+    }
+    return result;
+  }
+
+  ModelInfo info_;
+  std::vector<int>* batch_sizes_;
+  DecodeOptions* last_options_;
+};
+
+// A folder for the test's files, and the program with its streams.
+class ToolTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
+    folder_ = std::filesystem::path(::testing::TempDir()) /
+              (std::string("ting_") + test->test_suite_name() + "_" + test->name() + "_" + std::to_string(::getpid()));
+    std::filesystem::remove_all(folder_);
+    std::filesystem::create_directories(folder_);
+    services_.load = [this](const std::string& path,
+                            const RecognizerOptions& options) -> Result<std::unique_ptr<Recognizer>> {
+      load_options_ = options;
+      if (path == "missing") return NotFound("no such model");
+      return std::unique_ptr<Recognizer>(new FakeRecognizer(&batch_sizes_, &decode_options_));
+    };
+    services_.read_audio = [this](const std::string& path, const ReadAudioOptions& options) -> Result<Audio> {
+      TING_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path));
+      auto audio = Decode(text, options);
+      return audio.ok() ? std::move(audio) : Result<Audio>(audio.status().WithContext(path));
+    };
+    services_.read_audio_bytes = [this](std::span<const std::byte> bytes, const ReadAudioOptions& options) {
+      return Decode(std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()), options);
+    };
+    services_.build_engine = [](const std::string& dir, const std::string& path, Precision precision) -> Status {
+      if (dir == "missing") return NotFound("missing/train.yaml: no such file");
+      std::ofstream(path) << "engine of " << dir << (precision == Precision::kBF16 ? " bf16" : " f32");
+      return {};
+    };
+    services_.in = &in_, services_.out = &out_, services_.err = &err_;
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  Result<Audio> Decode(const std::string& text, const ReadAudioOptions& options) {
+    read_options_ = options;
+    if (text.starts_with("bad")) return DataLoss("not audio: no known format");
+    return Audio{std::vector<float>(text.begin(), text.end()), 16000};
+  }
+
+  // Writes a file below the test's folder; gives its path.
+  std::string Write(const std::string& name, const std::string& content) {
+    const auto path = folder_ / name;
+    std::filesystem::create_directories(path.parent_path());
+    std::ofstream(path, std::ios::binary) << content;
+    return path.string();
+  }
+  std::string Path(const std::string& name) const { return (folder_ / name).string(); }
+  static std::string Read(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+
+  // Runs the program with fresh output streams.
+  int Ting(const std::vector<std::string>& arguments) {
+    out_.str(""), err_.str(""), batch_sizes_.clear();
+    return tool::RunCommandLine(arguments, services_);
+  }
+
+  std::filesystem::path folder_;
+  tool::Services services_;
+  std::istringstream in_;
+  std::ostringstream out_, err_;
+  std::vector<int> batch_sizes_;    // of the calls of Recognize
+  DecodeOptions decode_options_;    // of the last call
+  RecognizerOptions load_options_;  // of the last load
+  ReadAudioOptions read_options_;   // of the last recording (its reader thread has ended when Ting returns)
+};
+
+}  // namespace ting::testing

@@ -1,0 +1,195 @@
+// tools/ting/bench.cc
+// SPDX-License-Identifier: Apache-2.0
+//
+// `ting bench`: how fast a model runs here. All audio is decoded to memory first; a pass goes from samples to text.
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <tuple>
+
+#include "base/status_macros.h"
+#include "tools/ting/command.h"
+#include "tools/ting/model_options.h"
+#include "tools/ting/statistics.h"
+#include "tools/ting/timed_pass.h"
+
+namespace ting::tool {
+namespace {
+
+struct BenchReport {
+  double load_ms = 0, audio_s = 0, peak_rss_mb = 0;
+  size_t num_utterances = 0;
+  int batch = 0, num_threads = 0;
+  const char *mode = "", *precision = "";
+  std::string backend;
+  std::vector<double> rtfx;      // a pass
+  std::vector<double> batch_ms;  // of all passes
+  StageTimes stages;             // of all passes
+
+  double passes() const { return static_cast<double>(rtfx.size()); }
+  double ms_per_utterance() const { return audio_s / Median(rtfx) * 1e3 / num_utterances; }
+};
+
+std::string ReportText(const BenchReport& r) {
+  const auto per_utterance = [&](double ms) { return ms / r.passes() / r.num_utterances; };
+  std::string passes;
+  for (const double rtfx : r.rtfx) passes += fmt::format(" {:.1f}", rtfx);
+  std::string text = fmt::format(
+      "{} utterances, {:.1f} s; {} {}, threads {}, batch {}, {}\n"
+      "loaded in       {:.0f} ms\n"
+      "RTFx            {:.1f} median, {:.1f} to {:.1f}; passes{}\n"
+      "per utterance   {:.2f} ms: features {:.2f}, encoder {:.2f}, search {:.2f}, decoder {:.2f}, text {:.2f}\n",
+      r.num_utterances, r.audio_s, r.backend, r.precision, r.num_threads == 0 ? "all" : std::to_string(r.num_threads),
+      r.batch, r.mode, r.load_ms, Median(r.rtfx), MinOf(r.rtfx), MaxOf(r.rtfx), passes, r.ms_per_utterance(),
+      per_utterance(r.stages.frontend_ms), per_utterance(r.stages.encoder_ms), per_utterance(r.stages.search_ms),
+      per_utterance(r.stages.decoder_ms), per_utterance(r.stages.text_ms));
+  text += fmt::format("latency         p50 {:.2f} ms, p95 {:.2f} ms a batch of {}\n", Quantile(r.batch_ms, 0.5),
+                      Quantile(r.batch_ms, 0.95), r.batch);
+  return text + fmt::format("peak memory     {:.0f} MB (the audio included)\n", r.peak_rss_mb);
+}
+
+std::string ReportJson(const BenchReport& r) {
+  const double n = r.passes() * r.num_utterances;
+  const nlohmann::ordered_json json = {
+      {"rtfx", Median(r.rtfx)},
+      {"rtfx_min", MinOf(r.rtfx)},
+      {"rtfx_max", MaxOf(r.rtfx)},
+      {"rtfx_passes", r.rtfx},
+      {"ms_per_utterance", r.ms_per_utterance()},
+      {"p50_ms", Quantile(r.batch_ms, 0.5)},
+      {"p95_ms", Quantile(r.batch_ms, 0.95)},
+      {"stage_ms_per_utterance",
+       {{"frontend", r.stages.frontend_ms / n},
+        {"encoder", r.stages.encoder_ms / n},
+        {"search", r.stages.search_ms / n},
+        {"decoder", r.stages.decoder_ms / n},
+        {"text", r.stages.text_ms / n}}},
+      {"utterances", r.num_utterances},
+      {"audio_s", r.audio_s},
+      {"batch", r.batch},
+      {"threads", r.num_threads},
+      {"mode", r.mode},
+      {"precision", r.precision},
+      {"backend", r.backend},
+      {"load_ms", r.load_ms},
+      {"peak_rss_mb", r.peak_rss_mb},
+  };
+  return json.dump() + "\n";
+}
+
+// Times of nodes of the same graph, op and implementation together, the longest first.
+std::string ProfileText(const std::vector<NodeProfile>& nodes) {
+  struct Sum {
+    int64_t num_nodes = 0, calls = 0;
+    double ms = 0;
+  };
+  std::map<std::tuple<std::string, std::string, std::string>, Sum> by_op;
+  double total_ms = 0;
+  for (const NodeProfile& node : nodes) {
+    Sum& sum = by_op[{node.graph, node.op, node.implementation}];
+    ++sum.num_nodes, sum.calls += node.calls, sum.ms += node.total_ms, total_ms += node.total_ms;
+  }
+  std::vector<std::pair<std::tuple<std::string, std::string, std::string>, Sum>> rows(by_op.begin(), by_op.end());
+  std::stable_sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.second.ms > b.second.ms; });
+  std::string text = fmt::format("{:<14} {:<20} {:<18} {:>6} {:>9} {:>11} {:>6}\n", "graph", "op", "implementation",
+                                 "nodes", "calls", "ms", "share");
+  for (const auto& [names, sum] : rows) {
+    const auto& [graph, op, implementation] = names;
+    text += fmt::format("{:<14} {:<20} {:<18} {:>6} {:>9} {:>11.2f} {:>5.1f}%\n", graph, op, implementation,
+                        sum.num_nodes, sum.calls, sum.ms, total_ms > 0 ? 100 * sum.ms / total_ms : 0);
+  }
+  return text;
+}
+
+class BenchCommand : public Command {
+ public:
+  const char* name() const override { return "bench"; }
+  const char* summary() const override { return "Measure how fast a model runs on this machine"; }
+  const char* examples() const override {
+    return "  ting bench -m models/tiny --clips models/samples\n"
+           "  ting bench -m model.ting --clips list.tsv --batch 16 --threads 2 --passes 5 --json\n"
+           "  ting bench -m model.ting --clips list.tsv --mode greedy --profile\n";
+  }
+
+  void AddOptions(CLI::App& app) override {
+    AddModelOptions(app, model_);
+    app.add_option("--clips", clips_, "what to run: as AUDIO of ting transcribe")->required();
+    AddModeOption(app, decode_.mode);
+    AddDecodeOptions(app, decode_);
+    app.add_option("--batch", batch_, "recordings a call")->check(CLI::Range(1, 4096))->capture_default_str();
+    app.add_option("--warmup", warmup_, "passes before the clock runs")
+        ->check(CLI::Range(0, 1000))
+        ->capture_default_str();
+    app.add_option("--passes", passes_, "timed passes over all recordings")
+        ->check(CLI::Range(1, 1000))
+        ->capture_default_str();
+    AddChannelOption(app, audio_.channel);
+    app.add_flag("--profile", model_.recognizer.profile,
+                 "print the time of every kind of node, warm-up included (its clocks cost a little)");
+    app.add_flag("--json", json_, "print one JSON line");
+  }
+
+  Status Check() const override { return CheckDecodeOptions(decode_); }
+
+  Result<int> Run(const Services& services) override {
+    const Stopwatch load;
+    TING_ASSIGN_OR_RETURN(const std::unique_ptr<Recognizer> recognizer, LoadModel(services, model_));
+    BenchReport report{.load_ms = load.ms()};
+    audio_.sample_rate_hz = recognizer->info().sample_rate_hz;
+    TING_ASSIGN_OR_RETURN(const Recordings recordings,
+                          ReadRecordings(services, clips_, audio_, model_.recognizer.num_threads));
+    for (int i = 0; i < warmup_; ++i) RunTimedPass(*recognizer, recordings.audio, decode_, batch_, Results::kDrop);
+    size_t num_failed = recordings.num_failed;
+    for (int i = 0; i < passes_; ++i) {
+      const TimedPass pass =
+          RunTimedPass(*recognizer, recordings.audio, decode_, batch_, i == 0 ? Results::kKeep : Results::kDrop);
+      report.rtfx.push_back(recordings.seconds * 1e3 / pass.wall_ms);
+      report.batch_ms.insert(report.batch_ms.end(), pass.batch_ms.begin(), pass.batch_ms.end());
+      report.stages += pass.stages;
+      num_failed += TellFailures(services, recordings, pass.results);
+    }
+    Fill(recordings, recognizer->info().precision, report);
+    *services.out << (json_ ? ReportJson(report) : ReportText(report));
+    if (model_.recognizer.profile)
+      (json_ ? *services.err : *services.out) << '\n' << ProfileText(recognizer->Profile());
+    return num_failed > 0 ? kExitFailure : kExitOk;
+  }
+
+ private:
+  static size_t TellFailures(const Services& services, const Recordings& recordings,
+                             const std::vector<RecognitionResult>& results) {
+    size_t num_failed = 0;
+    for (size_t i = 0; i < results.size(); ++i) {
+      if (results[i].status.ok()) continue;
+      *services.err << "ting: " << recordings.inputs[i].path << ": " << results[i].status.message() << '\n';
+      ++num_failed;
+    }
+    return num_failed;
+  }
+
+  void Fill(const Recordings& recordings, Precision precision, BenchReport& report) const {
+    report.audio_s = recordings.seconds;
+    report.num_utterances = recordings.audio.size();
+    report.batch = batch_;
+    report.num_threads = model_.recognizer.num_threads;
+    report.mode = ModeName(decode_.mode);
+    report.precision = PrecisionName(precision);
+    report.backend = model_.recognizer.backend;
+    report.peak_rss_mb = PeakRssMb();
+  }
+
+  ModelOptions model_;
+  DecodeOptions decode_;
+  ReadAudioOptions audio_;
+  std::vector<std::string> clips_;
+  int batch_ = 1, warmup_ = 1, passes_ = 3;
+  bool json_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> MakeBenchCommand() { return std::make_unique<BenchCommand>(); }
+
+}  // namespace ting::tool

@@ -1,0 +1,145 @@
+// tools/ting/model_options.cc
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/ting/model_options.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <iterator>
+#include <thread>
+
+#include "base/status_macros.h"
+#include "tools/ting/audio_reader.h"
+
+namespace ting::tool {
+namespace {
+
+struct ModeNames {
+  DecodeMode mode;
+  const char *name, *wenet_name;
+};
+constexpr ModeNames kModes[] = {
+    {DecodeMode::kGreedy, "greedy", "ctc_greedy_search"},
+    {DecodeMode::kPrefixBeam, "prefix_beam", "ctc_prefix_beam_search"},
+    {DecodeMode::kAttention, "attention", "attention"},
+    {DecodeMode::kRescoring, "rescoring", "attention_rescoring"},
+};
+
+const ModeNames& NamesOf(DecodeMode mode) {
+  return *std::find_if(std::begin(kModes), std::end(kModes), [&](const ModeNames& m) { return m.mode == mode; });
+}
+
+}  // namespace
+
+std::optional<DecodeMode> ParseMode(std::string_view name) {
+  for (const ModeNames& mode : kModes) {
+    if (name == mode.name || name == mode.wenet_name) return mode.mode;
+  }
+  return std::nullopt;
+}
+const char* ModeName(DecodeMode mode) { return NamesOf(mode).name; }
+const char* WenetModeName(DecodeMode mode) { return NamesOf(mode).wenet_name; }
+
+std::optional<Precision> ParsePrecision(std::string_view name) {
+  if (name == "f32") return Precision::kF32;
+  if (name == "bf16") return Precision::kBF16;
+  return std::nullopt;
+}
+const char* PrecisionName(Precision precision) { return precision == Precision::kBF16 ? "bf16" : "f32"; }
+
+CLI::Option* AddModelOptions(CLI::App& app, ModelOptions& options) {
+  CLI::Option* model =
+      app.add_option("-m,--model", options.path, "engine file (ting build) or WeNet checkpoint directory")->required();
+  app.add_option("--threads", options.recognizer.num_threads, "threads that compute; 0: one a core")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app.add_option_function<std::string>(
+         "--precision", [&options](const std::string& name) { options.recognizer.precision = ParsePrecision(name); },
+         "storage type of the matrices; default: what the model file holds")
+      ->check(CLI::IsMember({"f32", "bf16"}));
+  app.add_option("--backend", options.recognizer.backend, "cpu, or ref: plain loops, slow, the oracle")
+      ->check(CLI::IsMember({"cpu", "ref"}))
+      ->capture_default_str();
+  return model;
+}
+
+void AddModeOption(CLI::App& app, DecodeMode& mode) {
+  app.add_option_function<std::string>(
+         "--mode", [&mode](const std::string& name) { mode = *ParseMode(name); }, "how frames become text")
+      ->check(CLI::IsMember({"greedy", "prefix_beam", "attention", "rescoring"}))
+      ->default_str(ModeName(mode));
+}
+
+void AddDecodeOptions(CLI::App& app, DecodeOptions& options) {
+  app.add_option("--beam", options.beam, "hypotheses that a search keeps")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  app.add_option("--ctc-weight", options.ctc_weight, "CTC's share in rescoring; default 0.5 for U2, 0.3 for U2++");
+  app.add_option("--reverse-weight", options.reverse_weight,
+                 "the right-to-left decoder's share; default 0.5 where the model has one")
+      ->check(CLI::Range(0.0, 1.0));
+  app.add_option("--length-penalty", options.length_penalty, "attention mode: score / length ^ penalty")
+      ->capture_default_str();
+  app.add_option("--blank-penalty", options.blank_penalty, "subtracted from the blank's logit")->capture_default_str();
+  app.add_option_function<int>(
+         "--chunk-size", [&options](const int& frames) { options.chunk_frames = std::max(0, frames); },
+         "encoder frames a chunk, as in streaming; 0 or, as in WeNet, -1: all")
+      ->check(CLI::Range(-1, 1 << 20))
+      ->default_str("0");
+  app.add_option("--left-chunks", options.num_left_chunks, "chunks that a chunk sees behind it; -1: all")
+      ->check(CLI::Range(-1, 1 << 20))
+      ->capture_default_str();
+}
+
+void AddChannelOption(CLI::App& app, int& channel) {
+  app.add_option("--channel", channel, "channel of a multi-channel file, from 0; -1: the mean of all")
+      ->check(CLI::Range(-1, 1023))
+      ->capture_default_str();
+}
+
+Status CheckDecodeOptions(const DecodeOptions& options) {
+  if (options.nbest > options.beam) {
+    return InvalidArgument("--nbest {} is more than --beam {}; raise --beam", options.nbest, options.beam);
+  }
+  return {};
+}
+
+Result<std::unique_ptr<Recognizer>> LoadModel(const Services& services, const ModelOptions& options) {
+  auto recognizer = services.load(options.path, options.recognizer);
+  if (recognizer.ok() || recognizer.status().message().find(options.path) != std::string::npos) return recognizer;
+  return recognizer.status().WithContext(options.path);
+}
+
+Result<Audio> ReadInput(const Services& services, const Input& input, const ReadAudioOptions& options) {
+  if (input.path != "-") {
+    auto audio = services.read_audio(input.path, options);
+    if (audio.ok() || audio.status().message().find(input.path) != std::string::npos) return audio;
+    return audio.status().WithContext(input.path);
+  }
+  const std::string bytes(std::istreambuf_iterator<char>(*services.in), {});
+  auto audio = services.read_audio_bytes(std::as_bytes(std::span(bytes)), options);
+  return audio.ok() ? std::move(audio) : Result<Audio>(audio.status().WithContext("standard input"));
+}
+
+Result<Recordings> ReadRecordings(const Services& services, const std::vector<std::string>& arguments,
+                                  const ReadAudioOptions& options, int num_threads) {
+  TING_ASSIGN_OR_RETURN(InputSet set, ExpandInputs(arguments));
+  for (const std::string& note : set.notes) *services.err << "ting: note: " << note << '\n';
+  const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  AudioReader reader(set.inputs, [&](const Input& input) { return ReadInput(services, input, options); },
+                     {.ahead = 256, .num_threads = num_threads > 0 ? num_threads : cores});
+  Recordings recordings;
+  while (auto item = reader.Next()) {
+    if (item->audio.ok()) {
+      recordings.seconds += item->audio->seconds();
+      recordings.inputs.push_back(set.inputs[item->index]);
+      recordings.audio.push_back(std::move(*item->audio));
+    } else {
+      *services.err << "ting: " << item->audio.status().message() << '\n';
+      ++recordings.num_failed;
+    }
+  }
+  if (recordings.audio.empty()) return InvalidArgument("none of the recordings can be read");
+  return recordings;
+}
+
+}  // namespace ting::tool

@@ -1,0 +1,60 @@
+// tools/ting/model_options.h
+// SPDX-License-Identifier: Apache-2.0
+//
+// The options that several sub-commands share: which model, how it runs, how it decodes, how audio is read.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tools/ting/inputs.h"
+#include "tools/ting/services.h"
+
+namespace CLI {
+class App;
+class Option;
+}  // namespace CLI
+
+namespace ting::tool {
+
+// The names that --mode and --precision take.
+std::optional<DecodeMode> ParseMode(std::string_view name);
+const char* ModeName(DecodeMode mode);
+// WeNet's name of the mode, which its reports print: "attention_rescoring".
+const char* WenetModeName(DecodeMode mode);
+std::optional<Precision> ParsePrecision(std::string_view name);
+const char* PrecisionName(Precision precision);
+
+struct ModelOptions {
+  std::string path;
+  RecognizerOptions recognizer;
+};
+
+// Returns the option -m, which is required unless the caller says otherwise.
+CLI::Option* AddModelOptions(CLI::App& app, ModelOptions& options);
+void AddModeOption(CLI::App& app, DecodeMode& mode);
+void AddDecodeOptions(CLI::App& app, DecodeOptions& options);
+void AddChannelOption(CLI::App& app, int& channel);
+
+Status CheckDecodeOptions(const DecodeOptions& options);
+
+// Loads the model, with its path in front of what went wrong.
+Result<std::unique_ptr<Recognizer>> LoadModel(const Services& services, const ModelOptions& options);
+
+// Reads one recording; "-" is standard input. The message of a failure names the recording once.
+Result<Audio> ReadInput(const Services& services, const Input& input, const ReadAudioOptions& options);
+
+// Every recording, decoded to memory: measurements start from samples. Those that cannot be read are told on
+// services.err and left out of both lists.
+struct Recordings {
+  std::vector<Input> inputs;
+  std::vector<Audio> audio;  // parallel to inputs
+  double seconds = 0;
+  size_t num_failed = 0;
+};
+Result<Recordings> ReadRecordings(const Services& services, const std::vector<std::string>& arguments,
+                                  const ReadAudioOptions& options, int num_threads);
+
+}  // namespace ting::tool

@@ -1,0 +1,212 @@
+// tools/ting/transcribe.cc
+// SPDX-License-Identifier: Apache-2.0
+//
+// `ting transcribe`: recordings in, text out, in the order of the inputs. A recording that cannot be read or
+// recognised costs one line on standard error, and the others go on.
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "base/status_macros.h"
+#include "tools/ting/audio_reader.h"
+#include "tools/ting/command.h"
+#include "tools/ting/model_options.h"
+#include "tools/ting/progress.h"
+#include "tools/ting/result_sink.h"
+
+namespace ting::tool {
+namespace {
+
+// A batch is closed when it holds this much audio, whatever --batch says: attention needs memory that grows with
+// the square of the length, and hour-long recordings gain nothing from company.
+constexpr double kMaxBatchSeconds = 300;
+
+struct TranscribeOptions {
+  ModelOptions model;
+  DecodeOptions decode;
+  ReadAudioOptions audio;
+  SinkOptions sink;
+  std::vector<std::string> inputs;
+  int batch = 8;
+  bool quiet = false;
+};
+
+// One run: what is shared by its steps.
+class Run {
+ public:
+  Run(const TranscribeOptions& options, const Services& services, Recognizer& recognizer, ResultSink& sink)
+      : options_(options),
+        services_(services),
+        recognizer_(recognizer),
+        sink_(sink),
+        bar_(services.err_is_terminal && !options.quiet ? services.err : nullptr) {}
+
+  // `inputs` are those that are not done yet.
+  Status Transcribe(const std::vector<Input>& inputs) {
+    totals_.num_inputs = inputs.size();
+    ReadAudioOptions audio = options_.audio;
+    audio.sample_rate_hz = recognizer_.info().sample_rate_hz;
+    // One reader a few cores: decoding is far cheaper than recognition, and shares the cores with it.
+    const int num_readers = 1 + static_cast<int>(std::thread::hardware_concurrency()) / 8;
+    AudioReader reader(inputs, [&](const Input& input) { return ReadInput(services_, input, audio); },
+                       {.ahead = 2 * options_.batch + 2, .num_threads = num_readers});
+    start_ = std::chrono::steady_clock::now();
+    while (!services_.interrupted()) {
+      std::vector<AudioReader::Item> batch = NextBatch(reader);
+      if (batch.empty()) break;
+      TING_RETURN_IF_ERROR(RecognizeAndWrite(inputs, batch));
+    }
+    Measure();
+    totals_.waited_ms = reader.waited_ms();
+    return {};
+  }
+
+  RunTotals& totals() { return totals_; }
+
+ private:
+  std::vector<AudioReader::Item> NextBatch(AudioReader& reader) {
+    std::vector<AudioReader::Item> batch;
+    double seconds = 0;
+    while (batch.size() < static_cast<size_t>(options_.batch) && seconds < kMaxBatchSeconds) {
+      std::optional<AudioReader::Item> item = reader.Next();
+      if (!item) break;
+      seconds += item->audio.ok() ? item->audio->seconds() : 0;
+      batch.push_back(std::move(*item));
+    }
+    return batch;
+  }
+
+  Status RecognizeAndWrite(const std::vector<Input>& inputs, std::vector<AudioReader::Item>& batch) {
+    std::vector<Audio> audio;
+    for (AudioReader::Item& item : batch) {
+      if (item.audio.ok()) audio.push_back(std::move(*item.audio));
+    }
+    std::vector<RecognitionResult> results;
+    if (!audio.empty()) results = recognizer_.Recognize(audio, options_.decode, &totals_.stages);
+    Measure();
+    auto result = results.begin();
+    for (const AudioReader::Item& item : batch) {
+      const Input& input = inputs[item.index];
+      if (item.audio.ok()) {
+        TING_RETURN_IF_ERROR(Finish(input, *result++));
+      } else {
+        TING_RETURN_IF_ERROR(Fail(input, item.audio.status()));
+      }
+    }
+    bar_.Draw(totals_);
+    return {};
+  }
+
+  Status Finish(const Input& input, const RecognitionResult& result) {
+    if (!result.status.ok()) return Fail(input, result.status.WithContext(input.path));
+    if (options_.sink.path.empty()) bar_.Clear();  // both may be the same terminal
+    TING_RETURN_IF_ERROR(sink_.Write(input.key, result));
+    totals_.audio_s += result.audio_s;
+    ++totals_.num_done;
+    return {};
+  }
+
+  Status Fail(const Input& input, const Status& failure) {
+    bar_.Clear();
+    *services_.err << "ting: " << failure.message() << '\n' << std::flush;
+    ++totals_.num_failed;
+    return sink_.WriteFailure(input.key, failure);
+  }
+
+  void Measure() { totals_.wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+
+  const TranscribeOptions& options_;
+  const Services& services_;
+  Recognizer& recognizer_;
+  ResultSink& sink_;
+  ProgressBar bar_;
+  RunTotals totals_;
+  std::chrono::steady_clock::time_point start_;
+};
+
+class TranscribeCommand : public Command {
+ public:
+  const char* name() const override { return "transcribe"; }
+  const char* summary() const override { return "Turn recordings into text"; }
+  const char* examples() const override {
+    return "  ting transcribe -m models/tiny models/samples\n"
+           "  ting transcribe -m model.ting --format kaldi -o hyp.txt wav.scp\n"
+           "  ting transcribe -m model.ting --format jsonl -o out.jsonl --resume recordings/\n"
+           "  ting transcribe -m model.ting --format srt -o subtitles/ 'talks/*.mp3'\n"
+           "  ting transcribe -m model.ting --mode greedy --threads 1 - < a.flac\n";
+  }
+
+  void AddOptions(CLI::App& app) override {
+    app.add_option("AUDIO", options_.inputs,
+                   "files, folders, globs, Kaldi *.scp, JSONL manifests (*.jsonl, *.list), *.tsv, or - for standard "
+                   "input")
+        ->required();
+    AddModelOptions(app, options_.model);
+    AddModeOption(app, options_.decode.mode);
+    AddDecodeOptions(app, options_.decode);
+    app.add_option("--nbest", options_.decode.nbest, "hypotheses in a result (jsonl shows them all)")
+        ->check(CLI::Range(1, 256))
+        ->capture_default_str();
+    app.add_option("--batch", options_.batch, "recordings recognised together; closed early at 300 s of audio")
+        ->check(CLI::Range(1, 4096))
+        ->capture_default_str();
+    AddChannelOption(app, options_.audio.channel);
+    app.add_option_function<std::string>(
+           "--format", [this](const std::string& name) { options_.sink.format = *ParseResultFormat(name); },
+           "text, kaldi (key text), jsonl (scores, times, n-best), srt, vtt, ctm")
+        ->check(CLI::IsMember({"text", "kaldi", "jsonl", "srt", "vtt", "ctm"}))
+        ->default_str(FormatName(options_.sink.format));
+    app.add_option("-o,--output", options_.sink.path,
+                   "file, or folder/ for one file a recording; default: standard output");
+    app.add_flag("--resume", options_.sink.resume, "append to the output, skipping the recordings that it holds");
+    app.add_flag("-q,--quiet", options_.quiet, "no progress bar, no summary, no notes");
+  }
+
+  Status Check() const override {
+    TING_RETURN_IF_ERROR(CheckDecodeOptions(options_.decode));
+    return CheckSinkOptions(options_.sink);
+  }
+
+  Result<int> Run(const Services& services) override {
+    TING_ASSIGN_OR_RETURN(InputSet set, ExpandInputs(options_.inputs));
+    if (set.inputs.size() > 1 && MakeResultWriter(options_.sink.format)->one_file_per_result() &&
+        !IsFolderOutput(options_.sink)) {
+      return InvalidArgument("{} recordings cannot share one {} file; name a folder: -o subtitles/", set.inputs.size(),
+                             FormatName(options_.sink.format));
+    }
+    TING_ASSIGN_OR_RETURN(const std::unique_ptr<Recognizer> recognizer, LoadModel(services, options_.model));
+    TING_ASSIGN_OR_RETURN(const std::unique_ptr<ResultSink> sink, ResultSink::Open(options_.sink, services.out));
+    if (!options_.quiet) {
+      for (const std::string& note : set.notes) *services.err << "ting: note: " << note << '\n';
+    }
+    std::vector<Input> inputs;
+    for (Input& input : set.inputs) {
+      if (!sink->IsDone(input.key)) inputs.push_back(std::move(input));
+    }
+    services.catch_interrupt();
+    tool::Run run(options_, services, *recognizer, *sink);
+    run.totals().num_skipped = set.inputs.size() - inputs.size();
+    TING_RETURN_IF_ERROR(run.Transcribe(inputs));
+    return Conclude(services, run.totals());
+  }
+
+ private:
+  int Conclude(const Services& services, const RunTotals& totals) const {
+    const bool interrupted = totals.num_done + totals.num_failed < totals.num_inputs;
+    if (interrupted) *services.err << "ting: interrupted\n";
+    if (!options_.quiet) *services.err << SummaryText(totals);
+    if (interrupted) return kExitInterrupted;
+    return totals.num_failed > 0 ? kExitFailure : kExitOk;
+  }
+
+  TranscribeOptions options_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> MakeTranscribeCommand() { return std::make_unique<TranscribeCommand>(); }
+
+}  // namespace ting::tool
