@@ -1,0 +1,46 @@
+// bench/kernels/machine.h
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the benchmarks measure against: multiply-adds on registers alone, in the same process, best of many runs.
+#pragma once
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+
+#include "kernels/cpu/isa/isa.h"
+
+namespace ting::bench {
+
+inline const cpu::IsaTable& Isa() {
+  const char* problem = "";
+  const cpu::IsaTable* isa = cpu::ActiveIsa(&problem);
+  if (isa == nullptr) {
+    std::fprintf(stderr, "%s\n", problem);
+    std::exit(1);
+  }
+  return *isa;
+}
+
+// CPU time of this thread: what a neighbour on a shared machine takes is not counted. Wall time where several
+// threads work.
+inline double Seconds(bool wall = false) {
+  timespec now;
+  clock_gettime(wall ? CLOCK_MONOTONIC : CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+// One core's floating-point operations a second.
+inline double PeakFlops(bool bf16) {
+  alignas(64) float sink[64] = {};
+  double best = 0;
+  for (int i = 0; i < 400; ++i) {  // short runs: one of them is undisturbed
+    const double start = Seconds();
+    const double flops = Isa().peak(20000, bf16, sink);
+    best = std::max(best, flops / (Seconds() - start));
+  }
+  return best;
+}
+
+}  // namespace ting::bench
