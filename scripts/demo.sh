@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# scripts/demo.sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# From a fresh checkout to text: installs what is missing, builds the program, transcribes the six sample recordings
+# with the shipped model, and shows what was said beside what was heard.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+scripts/setup.sh
+cmake --preset program
+cmake --build --preset program
+ting=build/program/tools/ting/ting
+
+echo
+echo "== ting transcribe -m models/tiny models/samples"
+"$ting" transcribe -m models/tiny models/samples --format kaldi
+echo
+echo "== what was said (models/samples/samples.tsv)"
+cut -f1,2 models/samples/samples.tsv | sort | tr '\t' ' '
+echo
+echo "== ting bench -m models/tiny --clips models/samples"
+"$ting" bench -m models/tiny --clips models/samples
