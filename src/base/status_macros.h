@@ -52,6 +52,10 @@ Status FailedPrecondition(fmt::format_string<Args...> format, Args&&... args) {
   return Status(StatusCode::kFailedPrecondition, fmt::format(format, std::forward<Args>(args)...));
 }
 template <typename... Args>
+Status Unavailable(fmt::format_string<Args...> format, Args&&... args) {
+  return Status(StatusCode::kUnavailable, fmt::format(format, std::forward<Args>(args)...));
+}
+template <typename... Args>
 Status Internal(fmt::format_string<Args...> format, Args&&... args) {
   return Status(StatusCode::kInternal, fmt::format(format, std::forward<Args>(args)...));
 }

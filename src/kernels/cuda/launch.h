@@ -1,0 +1,74 @@
+// src/kernels/cuda/launch.h
+// SPDX-License-Identifier: Apache-2.0
+//
+// Host side of every CUDA kernel: errors as Status, launches with their attributes, tensor maps for the copy engine.
+#pragma once
+
+#include <cuda.h>
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <utility>
+
+#include "ting/status.h"
+
+namespace ting::cuda {
+
+// OK, or what the runtime says; running out of memory and losing the device have codes of their own.
+Status CudaStatus(cudaError_t error, const char* what);
+
+#define TING_CUDA_RETURN_IF_ERROR(call)                                          \
+  do {                                                                           \
+    const cudaError_t ting_cuda_error = (call);                                  \
+    if (ting_cuda_error != cudaSuccess) return ::ting::cuda::CudaStatus(ting_cuda_error, #call); \
+  } while (false)
+
+struct LaunchShape {
+  dim3 grid;
+  dim3 block;
+  uint32_t shared_bytes = 0;
+  int cluster = 1;         // blocks along x that share a cluster
+  bool dependent = false;  // programmatic dependent launch: the kernel calls WaitForPreviousKernel before it reads
+};
+
+// Launches and returns the launch's own error; the kernel's come later, from the stream.
+template <typename... Parameters, typename... Arguments>
+Status Launch(void (*kernel)(Parameters...), const LaunchShape& shape, cudaStream_t stream, Arguments&&... arguments) {
+  cudaLaunchAttribute attributes[2];
+  cudaLaunchConfig_t config{};
+  config.gridDim = shape.grid;
+  config.blockDim = shape.block;
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = stream;
+  config.attrs = attributes;
+  if (shape.cluster > 1) {
+    attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
+    attributes[config.numAttrs++].val.clusterDim = {static_cast<unsigned>(shape.cluster), 1, 1};
+  }
+  if (shape.dependent) {
+    attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
+  }
+  return CudaStatus(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...), "kernel launch");
+}
+
+// Lets `kernel` use that much shared memory (once a kernel and device; cheap to repeat). `cluster` > 8 is allowed, too.
+template <typename... Parameters>
+Status AllowShared(void (*kernel)(Parameters...), uint32_t bytes, int cluster = 1) {
+  const void* function = reinterpret_cast<const void*>(kernel);
+  if (cluster > 8) {
+    TING_CUDA_RETURN_IF_ERROR(cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
+  }
+  return CudaStatus(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+                    "shared memory");
+}
+
+enum class TmaType { kF16, kBF16, kF32 };
+
+// A [rows, columns] matrix with `row_stride` elements from row to row (rows may overlap), read in boxes of box_rows x
+// box_columns. 16-bit boxes of 64 columns are swizzled by 128 bytes (hopper.cuh). Reads beyond the matrix give zeros.
+// `data` and the stride in bytes must be multiples of 16.
+Result<CUtensorMap> MakeTensorMap(TmaType type, const void* data, int64_t rows, int64_t columns, int64_t row_stride,
+                                  int box_rows, int box_columns);
+
+}  // namespace ting::cuda
