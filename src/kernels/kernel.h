@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <optional>
@@ -24,12 +25,19 @@
 
 namespace ting {
 
+// What the kernels of one device share: weights in its memory, library handles. Each backend has its own; the CPU none.
+class BackendState {
+ public:
+  virtual ~BackendState() = default;
+};
+
 // A node as the kernels see it: no graph, no names of values.
 struct OpDesc {
   std::string op;
   std::string node;  // for messages
   Attributes attributes;
-  std::map<std::string, WeightView> weights;  // by slot, e.g. "w1"; views stay valid as long as the kernel
+  std::map<std::string, WeightView> weights;  // by slot, e.g. "w1", in host memory; valid as long as the kernel
+  BackendState* backend = nullptr;            // of the device that the kernel is created for
 
   bool HasWeight(const std::string& slot) const { return weights.contains(slot); }
 };
@@ -39,6 +47,18 @@ struct OpDesc {
 class Stream {
  public:
   virtual ~Stream() = default;
+  // Copies between host memory and the device's, in the stream's order. Host memory must be pinned where the device
+  // has such, and stay as it is until Synchronize.
+  virtual Status CopyToDevice(void* device, const void* host, size_t bytes) {
+    if (bytes > 0) std::memcpy(device, host, bytes);
+    return Status();
+  }
+  virtual Status CopyToHost(void* host, const void* device, size_t bytes) {
+    if (bytes > 0) std::memcpy(host, device, bytes);
+    return Status();
+  }
+  // Waits until all that was queued is done.
+  virtual Status Synchronize() { return Status(); }
 };
 
 // Choices of one step that are no tensors.
@@ -46,6 +66,14 @@ struct StepOptions {
   int chunk_frames = 0;      // attention mask of the encoder, 0: full
   int num_left_chunks = -1;  // < 0: all
   float blank_penalty = 0;   // subtracted from the blank's logit
+};
+
+// Where the sizes of a step lie in a device's memory. A device that records its steps makes shapes larger than the rows
+// in use, so that one recording serves many steps: its kernels size their grids by the shapes and read these.
+struct DeviceRows {
+  const int32_t* offsets = nullptr;  // [max_sequences + 1]; sequences past the last are empty. Null: no set of sequences
+  const int32_t* count = nullptr;    // rows in use of the input's first axis; never more than the shape says
+  int max_sequences = 0;
 };
 
 struct KernelContext {
@@ -56,6 +84,7 @@ struct KernelContext {
   const StepOptions* options = nullptr;
   std::byte* workspace = nullptr;  // 64-byte aligned, as many bytes as WorkspaceBytes asked for
   Stream* stream = nullptr;
+  std::span<const DeviceRows> device_rows;  // one an input; empty on the CPU
 };
 
 class Kernel {

@@ -3,6 +3,7 @@
 #include "runtime/device.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "base/aligned_buffer.h"
 #include "base/status_macros.h"
@@ -32,7 +33,6 @@ class CpuDevice : public Device {
     TING_ASSIGN_OR_RETURN(AlignedBuffer buffer, AlignedBuffer::Allocate(bytes));
     return std::unique_ptr<DeviceBuffer>(std::make_unique<HostBuffer>(std::move(buffer)));
   }
-  Result<WeightView> Upload(const WeightView& weight) override { return weight; }
   std::unique_ptr<Stream> CreateStream() override { return std::make_unique<CpuStream>(pool_); }
   std::span<const KernelEntry> kernels() const override { return kernels_; }
 
@@ -43,6 +43,13 @@ class CpuDevice : public Device {
 };
 
 }  // namespace
+
+Result<double> Device::Time(Stream& stream, const std::function<Status()>& issue) const {
+  const auto start = std::chrono::steady_clock::now();
+  TING_RETURN_IF_ERROR(issue());
+  TING_RETURN_IF_ERROR(stream.Synchronize());
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+}
 
 Result<std::unique_ptr<Device>> CreateCpuDevice(const std::string& backend, ThreadPool& pool) {
   std::vector<KernelEntry> kernels;

@@ -2,10 +2,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A place where graphs run: its memory, its streams and its ordered kernels. The planner and the executor know
-// only this; a GPU is another subclass.
+// only this; a GPU is another subclass (runtime/cuda).
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -17,7 +18,7 @@
 
 namespace ting {
 
-// Memory of a device; freed with the object.
+// Memory of a device, or host memory that it copies from quickly; freed with the object.
 class DeviceBuffer {
  public:
   virtual ~DeviceBuffer() = default;
@@ -25,16 +26,39 @@ class DeviceBuffer {
   virtual size_t size() const = 0;
 };
 
+// The work of one step as a device has recorded it, ready to run again.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+};
+
 class Device {
  public:
   virtual ~Device() = default;
   virtual const std::string& name() const = 0;
   virtual Result<std::unique_ptr<DeviceBuffer>> Allocate(size_t bytes) = 0;
-  // The weight where kernels of this device can read it; on the CPU the bytes as they are.
-  virtual Result<WeightView> Upload(const WeightView& weight) = 0;
+  // Host memory for copies from and to the device.
+  virtual Result<std::unique_ptr<DeviceBuffer>> AllocateHost(size_t bytes) { return Allocate(bytes); }
   virtual std::unique_ptr<Stream> CreateStream() = 0;
   // Implementations, best first; the first that does not refuse a node runs it.
   virtual std::span<const KernelEntry> kernels() const = 0;
+  virtual BackendState* backend() { return nullptr; }
+
+  // Whether kernels read host memory: then a step's inputs are used where they lie. Otherwise the executor copies those
+  // that lie on the host, and the sizes of the step's row sets (DeviceRows).
+  virtual bool uses_host_memory() const { return true; }
+  // A device that records its steps rounds their sizes up, so that few recordings serve all. Inputs that lie on such a
+  // device must have room for the padded number of rows.
+  virtual int64_t PadRows(int64_t rows) const { return rows; }
+  virtual int PadSequences(int sequences) const { return sequences; }
+  // Queues what `issue` launches on `stream`, or runs the recording of it when there is one; may make one.
+  virtual Status RunRecorded(Stream& stream, std::unique_ptr<Recording>* recording,
+                             const std::function<Status()>& issue) {
+    (void)stream, (void)recording;
+    return issue();
+  }
+  // Milliseconds that `issue` takes on the device, for profiles.
+  virtual Result<double> Time(Stream& stream, const std::function<Status()>& issue) const;
 };
 
 // The CPU. `backend`: "cpu" (own kernels, then ref) or "ref" alone. The pool outlives the device.

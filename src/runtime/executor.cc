@@ -3,7 +3,7 @@
 #include "runtime/executor.h"
 
 #include <algorithm>
-#include <chrono>
+#include <bit>
 
 #include "base/status_macros.h"
 #include "graph/printer.h"
@@ -20,11 +20,11 @@ Result<std::unique_ptr<Executor>> Executor::Create(const Graph& graph, const Wei
 
 Status Executor::CreateKernels(const WeightStore& weights) {
   for (const Node& node : graph_.nodes) {
-    OpDesc desc{node.op, graph_.NodeName(node), node.attributes, {}};
+    OpDesc desc{node.op, graph_.NodeName(node), node.attributes, {}, device_.backend()};
     for (const auto& [slot, name] : node.weights) {
       const Weight* weight = weights.Find(name);
       if (weight == nullptr) return InvalidArgument("node %{}: weight {} does not exist", desc.node, name);
-      TING_ASSIGN_OR_RETURN(desc.weights[slot], device_.Upload(weight->view));
+      desc.weights[slot] = weight->view;
     }
     NodeTime time{desc.node, desc.op, "", 0, 0.0};
     TING_ASSIGN_OR_RETURN(auto kernel, CreateKernel(device_.kernels(), desc, &time.implementation, &refusals_));
@@ -44,11 +44,6 @@ void Executor::FindLifetimes() {
     const Node& node = graph_.nodes[i];
     for (const ValueId id : node.outputs) first_use_[id] = last_use_[id] = i;
     for (const ValueId id : node.inputs) last_use_[id] = i;
-    NodeViews views;
-    views.inputs.resize(node.inputs.size());
-    views.outputs.resize(node.outputs.size());
-    views.rows.resize(node.inputs.size());
-    views_.push_back(std::move(views));
   }
   for (const ValueId id : graph_.outputs) last_use_[id] = num_nodes;
   tensors_.resize(graph_.values.size());
@@ -132,56 +127,159 @@ Status Executor::BindOutputs(size_t index) {
   return Status();
 }
 
-KernelContext Executor::ContextOf(size_t index, const StepOptions& options, Stream& stream) const {
-  const NodeViews& views = views_[index];
-  return KernelContext{views.inputs, views.outputs, views.rows, &options, views.workspace, &stream};
+KernelContext Executor::ContextOf(const NodeViews& views, const StepOptions& options, Stream& stream) const {
+  return KernelContext{views.inputs, views.outputs, views.rows, &options, views.workspace, &stream, views.device_rows};
+}
+
+// A value as the kernels see it: its rows padded, its place in the plan.
+TensorView Executor::PaddedView(ValueId id) const {
+  const Value& value = graph_.values[id];
+  TensorView view{tensors_[id].data, value.type.dtype, {}};
+  for (int axis = 0; axis < tensors_[id].shape.rank(); ++axis) {
+    const int64_t size = tensors_[id].shape[axis];
+    const bool rows = axis == 0 && !value.type.dims[0].fixed();
+    view.shape.Append(rows ? device_.PadRows(size) : size);
+  }
+  return view;
+}
+
+DeviceRows Executor::DeviceRowsOf(ValueId id) const {
+  const auto at = [&](size_t offset) { return reinterpret_cast<const int32_t*>(arena_->data() + offset); };
+  if (const auto it = staged_rows_.find(rows_[id]); it != staged_rows_.end()) {
+    const int sequences = device_.PadSequences(rows_[id]->num_sequences());
+    return {at(it->second), at(it->second) + sequences, sequences};
+  }
+  const auto it = staged_counts_.find(graph_.values[id].type.dims[0].symbol);
+  return it == staged_counts_.end() ? DeviceRows() : DeviceRows{nullptr, at(it->second), 0};
+}
+
+void Executor::ShowTo(NodeViews& views, const Node& node) const {
+  views.inputs.clear(), views.outputs.clear(), views.rows.clear(), views.device_rows.clear();
+  for (const ValueId id : node.inputs) {
+    views.inputs.push_back(PaddedView(id));
+    views.rows.push_back(rows_[id]);
+    if (!device_.uses_host_memory() && arena_) views.device_rows.push_back(DeviceRowsOf(id));
+  }
+  for (const ValueId id : node.outputs) views.outputs.push_back(PaddedView(id));
+}
+
+// Lays out what the host sends. The layout depends on the plan's key alone.
+void Executor::StageInputs(std::span<const StepInput> inputs) {
+  stage_.Clear(), staged_rows_.clear(), staged_counts_.clear(), staged_inputs_.clear();
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (!inputs[i].on_host) continue;
+    const ValueId id = graph_.inputs[i];
+    staged_inputs_[id] = stage_.Add(tensors_[id].data, tensors_[id].bytes(), PaddedView(id).bytes());
+  }
+  for (const RowSet* rows : rows_) {
+    if (rows == nullptr || staged_rows_.contains(rows)) continue;
+    const std::span<const int32_t> offsets = rows->offsets();
+    const size_t padded = static_cast<size_t>(device_.PadSequences(rows->num_sequences())) + 1;
+    staged_rows_[rows] = stage_.Add(offsets.data(), offsets.size_bytes(), padded * sizeof(int32_t), true);
+  }
+  for (const auto& [symbol, size] : symbols_) {
+    counts_[symbol] = static_cast<int32_t>(size);
+    staged_counts_[symbol] = stage_.Add(&counts_[symbol], sizeof(int32_t), sizeof(int32_t));
+  }
+}
+
+Status Executor::SendStage(Stream& stream) {
+  if (!stage_host_ || stage_host_->size() < stage_.bytes()) {
+    TING_RETURN_IF_ERROR(stream.Synchronize());  // the old one may still be read
+    TING_ASSIGN_OR_RETURN(stage_host_, device_.AllocateHost(stage_.bytes() + stage_.bytes() / 2));
+  }
+  stage_.Fill(stage_host_->data());
+  return stream.CopyToDevice(arena_->data(), stage_host_->data(), stage_.bytes());
+}
+
+Status Executor::EnsureArena(size_t bytes) {
+  if (arena_ && arena_->size() >= bytes) return Status();
+  plans_.clear();  // their addresses go with it
+  arena_.reset();  // the old one first: both at once would double the peak
+  if (!device_.uses_host_memory()) bytes += bytes / 4;  // growing costs recordings
+  TING_ASSIGN_OR_RETURN(arena_, device_.Allocate(bytes));
+  return Status();
 }
 
 // Requests: one buffer a value that a node defines, then one workspace a node.
-Status Executor::PlanArena(const StepOptions& options, Stream& stream) {
+Status Executor::MakePlan(const StepOptions& options, Stream& stream, Plan& plan) {
   requests_.clear();
-  const auto refresh = [&](size_t i) {
-    const Node& node = graph_.nodes[i];
-    for (size_t k = 0; k < node.inputs.size(); ++k) {
-      views_[i].inputs[k] = tensors_[node.inputs[k]];
-      views_[i].rows[k] = rows_[node.inputs[k]];
-    }
-    for (size_t k = 0; k < node.outputs.size(); ++k) views_[i].outputs[k] = tensors_[node.outputs[k]];
-  };
   for (size_t id = 0; id < graph_.values.size(); ++id) {
-    if (!is_input_[id]) requests_.push_back({tensors_[id].bytes(), first_use_[id], last_use_[id]});
+    if (!is_input_[id]) requests_.push_back({PaddedView(static_cast<ValueId>(id)).bytes(), first_use_[id], last_use_[id]});
   }
+  plan.views.resize(graph_.nodes.size());
   for (size_t i = 0; i < graph_.nodes.size(); ++i) {
-    refresh(i);
+    ShowTo(plan.views[i], graph_.nodes[i]);
     const auto at = static_cast<int>(i);
-    requests_.push_back({kernels_[i]->WorkspaceBytes(ContextOf(i, options, stream)), at, at});
+    requests_.push_back({kernels_[i]->WorkspaceBytes(ContextOf(plan.views[i], options, stream)), at, at});
   }
-  const size_t bytes = PlanBuffers(requests_, &offsets_);
-  if (!arena_ || arena_->size() < bytes) {
-    arena_.reset();  // the old one first: both at once would double the peak
-    TING_ASSIGN_OR_RETURN(arena_, device_.Allocate(bytes));
-  }
+  const size_t bytes = stage_.bytes() + PlanBuffers(requests_, &offsets_);
+  TING_RETURN_IF_ERROR(EnsureArena(bytes));
   size_t next = 0;
+  plan.places.assign(graph_.values.size(), nullptr);
   for (size_t id = 0; id < graph_.values.size(); ++id) {
-    if (!is_input_[id]) tensors_[id].data = arena_->data() + offsets_[next++];
+    if (!is_input_[id]) plan.places[id] = arena_->data() + stage_.bytes() + offsets_[next++];
+  }
+  for (const auto& [id, offset] : staged_inputs_) plan.places[id] = arena_->data() + offset;
+  for (size_t id = 0; id < graph_.values.size(); ++id) {
+    if (plan.places[id] != nullptr) tensors_[id].data = plan.places[id];
   }
   for (size_t i = 0; i < graph_.nodes.size(); ++i) {
-    refresh(i);
-    views_[i].workspace = arena_->data() + offsets_[next++];
+    ShowTo(plan.views[i], graph_.nodes[i]);
+    plan.views[i].workspace = arena_->data() + stage_.bytes() + offsets_[next++];
   }
   return Status();
 }
 
-Status Executor::RunNodes(const StepOptions& options, Stream& stream) {
-  using Clock = std::chrono::steady_clock;
-  for (size_t i = 0; i < kernels_.size(); ++i) {
-    const auto start = profile_ ? Clock::now() : Clock::time_point();
-    const Status status = kernels_[i]->Run(ContextOf(i, options, stream));
-    if (!status.ok()) return status.WithContext("node %" + graph_.NodeName(graph_.nodes[i]));
-    if (profile_) {
-      ++times_[i].calls;
-      times_[i].total_ms += std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+// Padded sizes, addresses and options: all that decides what is launched.
+Executor::PlanKey Executor::KeyOf(std::span<const StepInput> inputs, const StepOptions& options) const {
+  PlanKey key{options.chunk_frames, options.num_left_chunks, std::bit_cast<int32_t>(options.blank_penalty)};
+  for (const auto& [symbol, size] : symbols_) key.push_back(device_.PadRows(size));
+  for (const StepInput& input : inputs) {
+    key.push_back(input.on_host ? 0 : reinterpret_cast<int64_t>(input.tensor.data));
+    key.push_back(input.rows == nullptr ? -1 : device_.PadSequences(input.rows->num_sequences()));
+  }
+  return key;
+}
+
+Result<Executor::Plan*> Executor::FindPlan(std::span<const StepInput> inputs, const StepOptions& options,
+                                           Stream& stream) {
+  constexpr size_t kMaxPlans = 128;
+  const bool recorded = !device_.uses_host_memory();
+  if (recorded) StageInputs(inputs);
+  PlanKey key = recorded ? KeyOf(inputs, options) : PlanKey();
+  if (const auto it = plans_.find(key); recorded && it != plans_.end()) {
+    it->second.last_run = ++runs_;
+    for (size_t id = 0; id < tensors_.size(); ++id) {
+      if (it->second.places[id] != nullptr) tensors_[id].data = it->second.places[id];
     }
+    return &it->second;
+  }
+  if (plans_.size() >= kMaxPlans) {
+    TING_RETURN_IF_ERROR(stream.Synchronize());
+    plans_.erase(std::min_element(plans_.begin(), plans_.end(), [](const auto& a, const auto& b) {
+      return a.second.last_run < b.second.last_run;
+    }));
+  }
+  Plan plan;
+  if (!recorded && plans_.contains(key)) plan = std::move(plans_[key]);  // keeps its memory
+  TING_RETURN_IF_ERROR(MakePlan(options, stream, plan));
+  plan.last_run = ++runs_;
+  return &(plans_[std::move(key)] = std::move(plan));
+}
+
+Status Executor::RunNodes(Plan& plan, const StepOptions& options, Stream& stream) {
+  for (size_t i = 0; i < kernels_.size(); ++i) {
+    const auto run = [&] { return kernels_[i]->Run(ContextOf(plan.views[i], options, stream)); };
+    Status status;
+    if (profile_) {
+      const auto time = device_.Time(stream, std::ref(run));
+      status = time.status();
+      if (time.ok()) ++times_[i].calls, times_[i].total_ms += *time;
+    } else {
+      status = run();
+    }
+    if (!status.ok()) return status.WithContext("node %" + graph_.NodeName(graph_.nodes[i]));
   }
   return Status();
 }
@@ -191,8 +289,12 @@ Status Executor::Run(std::span<const StepInput> inputs, const std::map<std::stri
   const std::string context = "graph " + graph_.name;
   TING_RETURN_IF_ERROR(BindInputs(inputs, sizes).WithContext(context));
   for (size_t i = 0; i < graph_.nodes.size(); ++i) TING_RETURN_IF_ERROR(BindOutputs(i).WithContext(context));
-  TING_RETURN_IF_ERROR(PlanArena(options, stream).WithContext(context));
-  TING_RETURN_IF_ERROR(RunNodes(options, stream).WithContext(context));
+  auto plan = FindPlan(inputs, options, stream);
+  if (!plan.ok()) return plan.status().WithContext(context);
+  if (!device_.uses_host_memory()) TING_RETURN_IF_ERROR(SendStage(stream).WithContext(context));
+  const auto issue = [&] { return RunNodes(**plan, options, stream); };
+  const Status status = profile_ ? issue() : device_.RunRecorded(stream, &(*plan)->recording, std::ref(issue));
+  TING_RETURN_IF_ERROR(status.WithContext(context));
   outputs->clear();
   for (const ValueId id : graph_.outputs) outputs->push_back({tensors_[id], rows_[id]});
   return Status();

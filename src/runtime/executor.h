@@ -3,6 +3,9 @@
 //
 // Executor: one graph made ready for one device. Create chooses and creates a kernel for each node; Run binds a
 // step's rows to the graph's symbols, plans the arena and runs the nodes in order.
+// On a device with memory of its own a step's sizes are padded (Device::PadRows), its small inputs travel in one copy,
+// and the plan is kept by its sizes and addresses, together with the device's recording of it: a step like an earlier
+// one is planned, launched and allocated for no more.
 // An executor belongs to one caller at a time. Its weights must outlive it.
 #pragma once
 
@@ -14,6 +17,7 @@
 #include "graph/graph.h"
 #include "runtime/device.h"
 #include "runtime/planner.h"
+#include "runtime/step_stage.h"
 #include "ting/status.h"
 
 namespace ting {
@@ -22,6 +26,7 @@ namespace ting {
 struct StepInput {
   TensorView tensor;
   const RowSet* rows = nullptr;
+  bool on_host = false;  // the bytes must be copied to a device with memory of its own; the CPU does not care
 };
 
 // What a step gives back: a view into the executor's arena, valid until its next Run.
@@ -51,6 +56,21 @@ class Executor {
   size_t arena_bytes() const { return arena_ ? arena_->size() : 0; }
 
  private:
+  struct NodeViews {
+    std::vector<TensorView> inputs, outputs;
+    std::vector<const RowSet*> rows;
+    std::vector<DeviceRows> device_rows;
+    std::byte* workspace = nullptr;
+  };
+  // A planned step: what every node sees. Valid for all steps of the same key.
+  struct Plan {
+    std::vector<NodeViews> views;  // by node
+    std::vector<std::byte*> places;  // by value
+    std::unique_ptr<Recording> recording;
+    int64_t last_run = 0;
+  };
+  using PlanKey = std::vector<int64_t>;
+
   Executor(const Graph& graph, Device& device) : graph_(graph), device_(device) {}
   Status CreateKernels(const WeightStore& weights);
   void FindLifetimes();
@@ -58,9 +78,17 @@ class Executor {
   Status BindSymbol(const std::string& symbol, int64_t size);
   Status BindOutputs(size_t node);
   Status DeriveRows(size_t node);
-  Status PlanArena(const StepOptions& options, Stream& stream);
-  KernelContext ContextOf(size_t node, const StepOptions& options, Stream& stream) const;
-  Status RunNodes(const StepOptions& options, Stream& stream);
+  PlanKey KeyOf(std::span<const StepInput> inputs, const StepOptions& options) const;
+  Result<Plan*> FindPlan(std::span<const StepInput> inputs, const StepOptions& options, Stream& stream);
+  Status MakePlan(const StepOptions& options, Stream& stream, Plan& plan);
+  void StageInputs(std::span<const StepInput> inputs);
+  Status SendStage(Stream& stream);
+  void ShowTo(NodeViews& views, const Node& node) const;
+  DeviceRows DeviceRowsOf(ValueId id) const;
+  TensorView PaddedView(ValueId id) const;
+  Status EnsureArena(size_t bytes);
+  KernelContext ContextOf(const NodeViews& views, const StepOptions& options, Stream& stream) const;
+  Status RunNodes(Plan& plan, const StepOptions& options, Stream& stream);
 
   Graph graph_;
   Device& device_;
@@ -69,23 +97,28 @@ class Executor {
   bool profile_ = false;
   std::vector<NodeTime> times_;
 
-  // Fixed by the graph: node by node, where its views start in views_/rows_ lists, and each value's last use.
-  struct NodeViews {
-    std::vector<TensorView> inputs, outputs;
-    std::vector<const RowSet*> rows;
-    std::byte* workspace = nullptr;
-  };
-  std::vector<NodeViews> views_;
+  // Fixed by the graph: each value's first and last use.
   std::vector<int> first_use_, last_use_;  // by value; last node + 1 for graph outputs
   std::vector<bool> is_input_;
 
   // This step's.
   std::map<std::string, int64_t> symbols_;
   std::map<std::string, RowSet> derived_rows_;
-  std::vector<TensorView> tensors_;  // by value
+  std::vector<TensorView> tensors_;  // by value, true shapes
   std::vector<const RowSet*> rows_;  // by value
   std::vector<BufferRequest> requests_;
   std::vector<size_t> offsets_;
+
+  // Where a device's own memory takes what the host sends.
+  StepStage stage_;
+  std::map<const RowSet*, size_t> staged_rows_;
+  std::map<std::string, size_t> staged_counts_;
+  std::map<std::string, int32_t> counts_;
+  std::map<ValueId, size_t> staged_inputs_;
+  std::unique_ptr<DeviceBuffer> stage_host_;
+
+  std::map<PlanKey, Plan> plans_;  // one, under the empty key, where nothing is recorded
+  int64_t runs_ = 0;
   std::unique_ptr<DeviceBuffer> arena_;
 };
 
