@@ -5,14 +5,16 @@
 // The defaults are WeNet's published decoding settings.
 #pragma once
 
+#include <cstddef>
 #include <optional>
 #include <string>
 
 namespace ting {
 
 // The storage type of the matrices and of the activations that feed them. Sums, LayerNorm, softmax and
-// scores are f32 in each of them.
-enum class Precision { kF32, kBF16 };
+// scores are f32 in each of them. kTF32: f32 storage, operands of products rounded to ten bits of mantissa (GPU).
+// The CPU computes in kF32 and kBF16, a GPU in all four.
+enum class Precision { kF32, kBF16, kF16, kTF32 };
 
 enum class DecodeMode {
   kGreedy,      // CTC, best symbol a frame
@@ -22,9 +24,14 @@ enum class DecodeMode {
 };
 
 struct RecognizerOptions {
-  std::string backend = "cpu";         // "cpu", or "ref": plain loops, slow, the oracle
+  // "cpu"; "cuda" or "cuda:N": an NVIDIA GPU; "ref": plain loops on the CPU, slow, the oracle.
+  std::string device = "cpu";
   std::optional<Precision> precision;  // none: what the engine file holds, f32 for a checkpoint
   int num_threads = 0;                 // 0: as many as there are cores
+  // GPU: products are summed in one order whatever the batch, so that an utterance's bits do not depend on it. (Its text
+  // never should; the CPU always works so.)
+  bool batch_invariant = false;
+  size_t gpu_memory_bytes = 0;  // GPU: the most that steps may take beside the weights; 0: all there is
   // Records the time of every graph node; read it with Recognizer::Profile.
   bool profile = false;
 };

@@ -1,29 +1,15 @@
 // src/base/status_macros.h
 // SPDX-License-Identifier: Apache-2.0
 //
-// The two ways of passing a failure up, and short constructors for the common codes.
+// Short constructors for the common codes, and the ways of passing a failure up.
 #pragma once
 
 #include <fmt/core.h>
 
 #include <utility>
 
+#include "base/return_if_error.h"
 #include "ting/status.h"
-
-#define TING_CONCAT_INNER(a, b) a##b
-#define TING_CONCAT(a, b) TING_CONCAT_INNER(a, b)
-
-#define TING_RETURN_IF_ERROR(expr)                                                  \
-  do {                                                                              \
-    if (::ting::Status ting_status = (expr); !ting_status.ok()) return ting_status; \
-  } while (false)
-
-// TING_ASSIGN_OR_RETURN(auto x, MakeX());
-#define TING_ASSIGN_OR_RETURN(lhs, expr) TING_ASSIGN_OR_RETURN_IMPL(TING_CONCAT(ting_result_, __LINE__), lhs, expr)
-#define TING_ASSIGN_OR_RETURN_IMPL(result, lhs, expr) \
-  auto result = (expr);                               \
-  if (!result.ok()) return result.status();           \
-  lhs = std::move(result).value()
 
 namespace ting {
 

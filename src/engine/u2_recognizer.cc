@@ -57,7 +57,8 @@ Result<std::unique_ptr<U2Recognizer>> U2Recognizer::Create(U2Model model, const 
       Fbank fbank, Fbank::Create({info.sample_rate_hz, info.num_mel_bins, static_cast<float>(model.frame_length_ms),
                                   static_cast<float>(info.frame_shift_ms)}));
   std::unique_ptr<U2Recognizer> recognizer(new U2Recognizer(std::move(model), std::move(fbank), options.num_threads));
-  TING_ASSIGN_OR_RETURN(recognizer->device_, CreateCpuDevice(options.backend, recognizer->pool_));
+  TING_ASSIGN_OR_RETURN(recognizer->device_,
+                        CreateDevice(options, recognizer->model_.info.precision, recognizer->pool_));
   TING_ASSIGN_OR_RETURN(recognizer->runner_,
                         U2Runner::Create(recognizer->model_, *recognizer->device_, options.profile));
   return recognizer;
@@ -297,9 +298,26 @@ std::string U2Recognizer::GraphText() const {
   return text;
 }
 
+namespace {
+
+// A GPU takes the weights as the file has them and converts them on the way to its memory.
+Result<U2Model> LoadForGpu(const std::string& path, std::optional<Precision> precision) {
+  TING_ASSIGN_OR_RETURN(U2Model model, LoadU2Model(path, std::nullopt));
+  const Precision asked = precision.value_or(model.info.precision);
+  if (model.info.precision == Precision::kBF16 && asked != Precision::kBF16) {
+    return InvalidArgument("{} holds bf16 weights, which cannot become {}; build it again with --precision f32", path,
+                           PrecisionName(asked));
+  }
+  model.info.precision = asked;
+  return model;
+}
+
+}  // namespace
+
 Result<std::unique_ptr<Recognizer>> Recognizer::Load(const std::string& path, const RecognizerOptions& options) {
   try {
-    TING_ASSIGN_OR_RETURN(U2Model model, LoadU2Model(path, options.precision));
+    const bool gpu = options.device.starts_with("cuda");
+    TING_ASSIGN_OR_RETURN(U2Model model, gpu ? LoadForGpu(path, options.precision) : LoadU2Model(path, options.precision));
     TING_ASSIGN_OR_RETURN(auto recognizer, U2Recognizer::Create(std::move(model), options));
     return std::unique_ptr<Recognizer>(std::move(recognizer));
   } catch (const std::bad_alloc&) {

@@ -4,15 +4,17 @@
 
 #include <algorithm>
 
+#include "base/aligned_buffer.h"
 #include "base/status_macros.h"
+#include "passes/precision/store_decoder_memory.h"
 
 namespace ting {
 namespace {
 
 const char* SideName(DecoderSide side) { return side == DecoderSide::kLeft ? "left" : "right"; }
 
-TensorView View(const std::vector<int32_t>& values) {
-  return {const_cast<int32_t*>(values.data()), DType::kS32, {static_cast<int64_t>(values.size())}};
+StepInput HostInput(const std::vector<int32_t>& values) {
+  return {{const_cast<int32_t*>(values.data()), DType::kS32, {static_cast<int64_t>(values.size())}}, nullptr, true};
 }
 
 }  // namespace
@@ -20,6 +22,7 @@ TensorView View(const std::vector<int32_t>& values) {
 Result<std::unique_ptr<U2Runner>> U2Runner::Create(const U2Model& model, Device& device, bool profile) {
   std::unique_ptr<U2Runner> runner(new U2Runner(model, device));
   runner->profile_ = profile;
+  TING_ASSIGN_OR_RETURN(runner->stream_, device.CreateStream());
   runner->left_.layers = model.info.left_decoder_layers;
   runner->right_.layers = model.info.right_decoder_layers;
   TING_RETURN_IF_ERROR(runner->Find("encoder").status());  // a model that cannot run says so when it is loaded
@@ -31,7 +34,9 @@ Result<Executor*> U2Runner::Find(const std::string& graph) {
   if (const auto it = executors_.find(graph); it != executors_.end()) return it->second.get();
   const auto it = model_.module.graphs.find(graph);
   if (it == model_.module.graphs.end()) return FailedPrecondition("the model has no graph {}", graph);
-  TING_ASSIGN_OR_RETURN(auto executor, Executor::Create(it->second, model_.module.weights, device_));
+  Graph stored = it->second;
+  StoreDecoderMemory(stored, device_.storage());
+  TING_ASSIGN_OR_RETURN(auto executor, Executor::Create(stored, model_.module.weights, device_));
   if (profile_) executor->EnableProfile();
   return (executors_[graph] = std::move(executor)).get();
 }
@@ -39,7 +44,8 @@ Result<Executor*> U2Runner::Find(const std::string& graph) {
 Result<StepOutput> U2Runner::Encode(const float* features, const RowSet& rows, const StepOptions& options) {
   TING_ASSIGN_OR_RETURN(Executor * executor, Find("encoder"));
   const StepInput input{{const_cast<float*>(features), DType::kF32, {rows.num_rows(), model_.info.num_mel_bins}},
-                        &rows};
+                        &rows,
+                        /*on_host=*/true};
   TING_RETURN_IF_ERROR(executor->Run({&input, 1}, {}, options, *stream_, &outputs_));
   return outputs_[0];
 }
@@ -49,6 +55,7 @@ Status U2Runner::CtcTopK(const StepOutput& encoder, int k, const StepOptions& op
   TING_ASSIGN_OR_RETURN(Executor * executor, Find("ctc"));
   const StepInput input{encoder.tensor, encoder.rows};
   TING_RETURN_IF_ERROR(executor->Run({&input, 1}, {{"K", k}}, options, *stream_, &outputs_));
+  TING_RETURN_IF_ERROR(FetchOutputs());
   *logp = outputs_[0].tensor.as<float>();
   *ids = outputs_[1].tensor.as<int32_t>();
   return Status();
@@ -58,6 +65,7 @@ Result<TensorView> U2Runner::CtcLogProbs(const StepOutput& encoder, const StepOp
   TING_ASSIGN_OR_RETURN(Executor * executor, Find("ctc_full"));
   const StepInput input{encoder.tensor, encoder.rows};
   TING_RETURN_IF_ERROR(executor->Run({&input, 1}, {}, options, *stream_, &outputs_));
+  TING_RETURN_IF_ERROR(FetchOutputs());
   return outputs_[0].tensor;
 }
 
@@ -71,6 +79,7 @@ Status U2Runner::PrepareDecoder(DecoderSide side, const StepOutput& encoder) {
 
 Status U2Runner::EnsurePools(DecoderSide which, int64_t rows) {
   Side& side = which == DecoderSide::kLeft ? left_ : right_;
+  rows = device_.PadRows(rows);
   const size_t bytes = static_cast<size_t>(rows) * 2 * model_.info.encoder_width * sizeof(float);
   side.pools.resize(side.layers);
   for (auto& pool : side.pools) {
@@ -85,12 +94,9 @@ Status U2Runner::EnsurePools(DecoderSide which, int64_t rows) {
 Result<StepOutput> U2Runner::Decode(DecoderSide which, const TreeRows& rows) {
   Side& side = which == DecoderSide::kLeft ? left_ : right_;
   TING_ASSIGN_OR_RETURN(Executor * executor, Find(std::string("decoder_") + SideName(which)));
-  std::vector<StepInput> inputs{{View(rows.tokens)},
-                                {View(rows.positions)},
-                                {View(rows.slots)},
-                                {View(rows.ancestor_offsets)},
-                                {View(rows.ancestors)},
-                                {View(rows.sequence)},
+  std::vector<StepInput> inputs{HostInput(rows.tokens),           HostInput(rows.positions),
+                                HostInput(rows.slots),            HostInput(rows.ancestor_offsets),
+                                HostInput(rows.ancestors),        HostInput(rows.sequence),
                                 {side.cross.tensor, side.cross.rows}};
   for (const auto& pool : side.pools) {
     inputs.push_back({{pool->data(), DType::kF32, {side.pool_rows, 2 * model_.info.encoder_width}}});
@@ -103,8 +109,9 @@ Status U2Runner::Score(DecoderSide side, const TokenTree& tree, std::vector<floa
   TING_RETURN_IF_ERROR(EnsurePools(side, tree.rows.size()));
   TING_ASSIGN_OR_RETURN(const StepOutput hidden, Decode(side, tree.rows));
   TING_ASSIGN_OR_RETURN(Executor * executor, Find(std::string("score_") + SideName(side)));
-  const StepInput inputs[] = {{hidden.tensor}, {View(tree.target_rows)}, {View(tree.target_ids)}};
+  const StepInput inputs[] = {{hidden.tensor}, HostInput(tree.target_rows), HostInput(tree.target_ids)};
   TING_RETURN_IF_ERROR(executor->Run(inputs, {}, {}, *stream_, &outputs_));
+  TING_RETURN_IF_ERROR(FetchOutputs());
   const float* logp = outputs_[0].tensor.as<float>();
   target_logp->assign(logp, logp + outputs_[0].tensor.num_elements());
   return Status();
@@ -117,9 +124,26 @@ Status U2Runner::Step(const StepRows& rows, int k, std::vector<float>* logp, std
   TING_ASSIGN_OR_RETURN(Executor * executor, Find("next_left"));
   const StepInput input{hidden.tensor};
   TING_RETURN_IF_ERROR(executor->Run({&input, 1}, {{"K", k}}, {}, *stream_, &outputs_));
+  TING_RETURN_IF_ERROR(FetchOutputs());
   logp->assign(outputs_[0].tensor.as<float>(), outputs_[0].tensor.as<float>() + outputs_[0].tensor.num_elements());
   ids->assign(outputs_[1].tensor.as<int32_t>(), outputs_[1].tensor.as<int32_t>() + outputs_[1].tensor.num_elements());
   return Status();
+}
+
+Status U2Runner::FetchOutputs() {
+  if (device_.uses_host_memory()) return Status();
+  size_t bytes = 0;
+  for (const StepOutput& output : outputs_) bytes += AlignUp(output.tensor.bytes());
+  if (!fetched_ || fetched_->size() < bytes) {
+    TING_ASSIGN_OR_RETURN(fetched_, device_.AllocateHost(bytes));
+  }
+  std::byte* at = fetched_->data();
+  for (StepOutput& output : outputs_) {
+    TING_RETURN_IF_ERROR(stream_->CopyToHost(at, output.tensor.data, output.tensor.bytes()));
+    output.tensor.data = at;
+    at += AlignUp(output.tensor.bytes());
+  }
+  return stream_->Synchronize();
 }
 
 std::vector<NodeProfile> U2Runner::Profile() const {

@@ -31,7 +31,7 @@ class U2Runner : public StepScorer {
   Result<StepOutput> Encode(const float* features, const RowSet& rows, const StepOptions& options);
   // The best `k` symbols of every encoder row.
   Status CtcTopK(const StepOutput& encoder, int k, const StepOptions& options, const float** logp, const int32_t** ids);
-  // The whole matrix [T, V].
+  // The whole matrix [T, V], on the host.
   Result<TensorView> CtcLogProbs(const StepOutput& encoder, const StepOptions& options);
 
   // Keys and values of all decoder layers for the encoder rows; needed before Score and the search steps.
@@ -46,10 +46,12 @@ class U2Runner : public StepScorer {
   Stream& stream() { return *stream_; }
 
  private:
-  U2Runner(const U2Model& model, Device& device) : model_(model), device_(device), stream_(device.CreateStream()) {}
+  U2Runner(const U2Model& model, Device& device) : model_(model), device_(device) {}
   Result<Executor*> Find(const std::string& graph);
   Status EnsurePools(DecoderSide side, int64_t rows);
   Result<StepOutput> Decode(DecoderSide side, const TreeRows& rows);
+  // The outputs where the host can read them: as they are, or copied, when this waits for the device.
+  Status FetchOutputs();
 
   // One decoder's state between calls.
   struct Side {
@@ -67,6 +69,7 @@ class U2Runner : public StepScorer {
       executors_;  // created on first use, so that unused ones cost nothing
   Side left_, right_;
   std::vector<StepOutput> outputs_;
+  std::unique_ptr<DeviceBuffer> fetched_;  // outputs on the host, where the device has memory of its own
 };
 
 }  // namespace ting

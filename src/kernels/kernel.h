@@ -74,6 +74,7 @@ struct DeviceRows {
   const int32_t* offsets = nullptr;  // [max_sequences + 1]; sequences past the last are empty. Null: no set of sequences
   const int32_t* count = nullptr;    // rows in use of the input's first axis; never more than the shape says
   int max_sequences = 0;
+  int64_t max_length = 0;  // bound of the longest sequence
 };
 
 struct KernelContext {

@@ -3,12 +3,14 @@
 #include "runtime/device.h"
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 
 #include "base/aligned_buffer.h"
 #include "base/status_macros.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/ref/ref_kernels.h"
+#include "runtime/gpu_device.h"
 
 namespace ting {
 namespace {
@@ -33,7 +35,9 @@ class CpuDevice : public Device {
     TING_ASSIGN_OR_RETURN(AlignedBuffer buffer, AlignedBuffer::Allocate(bytes));
     return std::unique_ptr<DeviceBuffer>(std::make_unique<HostBuffer>(std::move(buffer)));
   }
-  std::unique_ptr<Stream> CreateStream() override { return std::make_unique<CpuStream>(pool_); }
+  Result<std::unique_ptr<Stream>> CreateStream() override {
+    return std::unique_ptr<Stream>(std::make_unique<CpuStream>(pool_));
+  }
   std::span<const KernelEntry> kernels() const override { return kernels_; }
 
  private:
@@ -56,10 +60,28 @@ Result<std::unique_ptr<Device>> CreateCpuDevice(const std::string& backend, Thre
   if (backend == "cpu") {
     kernels.assign(CpuKernels().begin(), CpuKernels().end());
   } else if (backend != "ref") {
-    return InvalidArgument("there is no backend named {}; use cpu or ref", backend);
+    return InvalidArgument("there is no device named {}; use cpu, cuda, cuda:N or ref", backend);
   }
   kernels.insert(kernels.end(), RefKernels().begin(), RefKernels().end());
   return std::unique_ptr<Device>(std::make_unique<CpuDevice>(backend, std::move(kernels), pool));
+}
+
+Result<std::unique_ptr<Device>> CreateDevice(const RecognizerOptions& options, Precision precision, ThreadPool& pool) {
+  const std::string& device = options.device;
+  const bool cuda = device == "cuda" || device.starts_with("cuda:");
+  if (!cuda) {
+    if (precision == Precision::kF32 || precision == Precision::kBF16) return CreateCpuDevice(device, pool);
+    return InvalidArgument("the CPU computes in f32 and bf16; f16 and tf32 need --device cuda");
+  }
+  int ordinal = 0;
+  if (device != "cuda") {
+    const char* end = device.data() + device.size();
+    const auto [at, error] = std::from_chars(device.data() + 5, end, ordinal);
+    if (error != std::errc() || at != end || ordinal < 0) {
+      return InvalidArgument("{} is no device; GPUs are cuda:0, cuda:1, …", device);
+    }
+  }
+  return CreateGpuDevice({ordinal, precision, options.batch_invariant, options.gpu_memory_bytes});
 }
 
 Result<std::unique_ptr<Kernel>> CreateKernel(std::span<const KernelEntry> entries, const OpDesc& desc,

@@ -14,6 +14,7 @@
 
 #include "base/thread_pool.h"
 #include "kernels/kernel.h"
+#include "ting/options.h"
 #include "ting/status.h"
 
 namespace ting {
@@ -39,10 +40,14 @@ class Device {
   virtual Result<std::unique_ptr<DeviceBuffer>> Allocate(size_t bytes) = 0;
   // Host memory for copies from and to the device.
   virtual Result<std::unique_ptr<DeviceBuffer>> AllocateHost(size_t bytes) { return Allocate(bytes); }
-  virtual std::unique_ptr<Stream> CreateStream() = 0;
+  virtual Result<std::unique_ptr<Stream>> CreateStream() = 0;
+  // Before the calling thread uses the device: a machine may have several.
+  virtual Status MakeCurrent() { return Status(); }
   // Implementations, best first; the first that does not refuse a node runs it.
   virtual std::span<const KernelEntry> kernels() const = 0;
   virtual BackendState* backend() { return nullptr; }
+  // The type in which kernels keep what only other kernels of this device read (keys and values of the decoder).
+  virtual DType storage() const { return DType::kF32; }
 
   // Whether kernels read host memory: then a step's inputs are used where they lie. Otherwise the executor copies those
   // that lie on the host, and the sizes of the step's row sets (DeviceRows).
@@ -63,6 +68,9 @@ class Device {
 
 // The CPU. `backend`: "cpu" (own kernels, then ref) or "ref" alone. The pool outlives the device.
 Result<std::unique_ptr<Device>> CreateCpuDevice(const std::string& backend, ThreadPool& pool);
+
+// What RecognizerOptions ask for: a CPU device, or a GPU's (gpu_device.h).
+Result<std::unique_ptr<Device>> CreateDevice(const RecognizerOptions& options, Precision precision, ThreadPool& pool);
 
 // The first implementation of `desc.op` that accepts it; its name through `chosen`, and every refusal before it
 // ("cpu.avx512: …") through `refusals`.

@@ -10,6 +10,15 @@
 #include "kernels/subsample_conv2d.h"
 
 namespace ting {
+namespace {
+
+int32_t LongestOf(const RowSet& rows) {
+  int32_t longest = 0;
+  for (int b = 0; b < rows.num_sequences(); ++b) longest = std::max(longest, rows.length(b));
+  return longest;
+}
+
+}  // namespace
 
 Result<std::unique_ptr<Executor>> Executor::Create(const Graph& graph, const WeightStore& weights, Device& device) {
   std::unique_ptr<Executor> executor(new Executor(graph, device));
@@ -147,10 +156,10 @@ DeviceRows Executor::DeviceRowsOf(ValueId id) const {
   const auto at = [&](size_t offset) { return reinterpret_cast<const int32_t*>(arena_->data() + offset); };
   if (const auto it = staged_rows_.find(rows_[id]); it != staged_rows_.end()) {
     const int sequences = device_.PadSequences(rows_[id]->num_sequences());
-    return {at(it->second), at(it->second) + sequences, sequences};
+    return {at(it->second), at(it->second) + sequences, sequences, device_.PadRows(LongestOf(*rows_[id]))};
   }
   const auto it = staged_counts_.find(graph_.values[id].type.dims[0].symbol);
-  return it == staged_counts_.end() ? DeviceRows() : DeviceRows{nullptr, at(it->second), 0};
+  return it == staged_counts_.end() ? DeviceRows() : DeviceRows{nullptr, at(it->second), 0, 0};
 }
 
 void Executor::ShowTo(NodeViews& views, const Node& node) const {
@@ -238,6 +247,7 @@ Executor::PlanKey Executor::KeyOf(std::span<const StepInput> inputs, const StepO
   for (const StepInput& input : inputs) {
     key.push_back(input.on_host ? 0 : reinterpret_cast<int64_t>(input.tensor.data));
     key.push_back(input.rows == nullptr ? -1 : device_.PadSequences(input.rows->num_sequences()));
+    key.push_back(input.rows == nullptr ? -1 : device_.PadRows(LongestOf(*input.rows)));
   }
   return key;
 }
@@ -287,6 +297,7 @@ Status Executor::RunNodes(Plan& plan, const StepOptions& options, Stream& stream
 Status Executor::Run(std::span<const StepInput> inputs, const std::map<std::string, int64_t>& sizes,
                      const StepOptions& options, Stream& stream, std::vector<StepOutput>* outputs) {
   const std::string context = "graph " + graph_.name;
+  TING_RETURN_IF_ERROR(device_.MakeCurrent());
   TING_RETURN_IF_ERROR(BindInputs(inputs, sizes).WithContext(context));
   for (size_t i = 0; i < graph_.nodes.size(); ++i) TING_RETURN_IF_ERROR(BindOutputs(i).WithContext(context));
   auto plan = FindPlan(inputs, options, stream);

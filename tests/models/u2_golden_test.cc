@@ -93,7 +93,7 @@ class U2GoldenTest : public ::testing::TestWithParam<Case> {
     const auto features = features_npz[recording + ".fbank"].As<float>();
     ThreadPool pool(2);
     const auto device = std::move(CreateCpuDevice(GetParam().backend, pool)).value();
-    const auto stream = device->CreateStream();
+    const auto stream = std::move(device->CreateStream()).value();
     auto executor = Executor::Create(module.graphs.at("encoder"), module.weights, *device);
     EXPECT_TRUE(executor.ok()) << executor.status().ToString();
     if (!executor.ok()) return false;

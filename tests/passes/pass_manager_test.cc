@@ -28,7 +28,7 @@ std::vector<float> RunRef(const Module& module, const std::vector<float>& x, int
   const RowSet rows = RowSet::FromLengths(lengths);
   const StepInput input{{const_cast<float*>(x.data()), DType::kF32, {rows.num_rows(), width}}, &rows};
   std::vector<StepOutput> outputs;
-  const auto stream = (*device)->CreateStream();
+  const auto stream = std::move((*device)->CreateStream()).value();
   const Status status = (*executor)->Run({&input, 1}, {}, {}, *stream, &outputs);
   EXPECT_TRUE(status.ok()) << status.ToString();
   if (!status.ok()) return {};

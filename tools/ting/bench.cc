@@ -23,7 +23,7 @@ struct BenchReport {
   size_t num_utterances = 0;
   int batch = 0, num_threads = 0;
   const char *mode = "", *precision = "";
-  std::string backend;
+  std::string device;
   std::vector<double> rtfx;      // a pass
   std::vector<double> batch_ms;  // of all passes
   StageTimes stages;             // of all passes
@@ -41,7 +41,7 @@ std::string ReportText(const BenchReport& r) {
       "loaded in       {:.0f} ms\n"
       "RTFx            {:.1f} median, {:.1f} to {:.1f}; passes{}\n"
       "per utterance   {:.2f} ms: features {:.2f}, encoder {:.2f}, search {:.2f}, decoder {:.2f}, text {:.2f}\n",
-      r.num_utterances, r.audio_s, r.backend, r.precision, r.num_threads == 0 ? "all" : std::to_string(r.num_threads),
+      r.num_utterances, r.audio_s, r.device, r.precision, r.num_threads == 0 ? "all" : std::to_string(r.num_threads),
       r.batch, r.mode, r.load_ms, Median(r.rtfx), MinOf(r.rtfx), MaxOf(r.rtfx), passes, r.ms_per_utterance(),
       per_utterance(r.stages.frontend_ms), per_utterance(r.stages.encoder_ms), per_utterance(r.stages.search_ms),
       per_utterance(r.stages.decoder_ms), per_utterance(r.stages.text_ms));
@@ -72,7 +72,7 @@ std::string ReportJson(const BenchReport& r) {
       {"threads", r.num_threads},
       {"mode", r.mode},
       {"precision", r.precision},
-      {"backend", r.backend},
+      {"device", r.device},
       {"load_ms", r.load_ms},
       {"peak_rss_mb", r.peak_rss_mb},
   };
@@ -176,7 +176,7 @@ class BenchCommand : public Command {
     report.num_threads = model_.recognizer.num_threads;
     report.mode = ModeName(decode_.mode);
     report.precision = PrecisionName(precision);
-    report.backend = model_.recognizer.backend;
+    report.device = model_.recognizer.device;
     report.peak_rss_mb = PeakRssMb();
   }
 

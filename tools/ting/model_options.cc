@@ -17,6 +17,8 @@ struct ModeNames {
   DecodeMode mode;
   const char *name, *wenet_name;
 };
+constexpr Precision kPrecisions[] = {Precision::kF32, Precision::kTF32, Precision::kF16, Precision::kBF16};
+
 constexpr ModeNames kModes[] = {
     {DecodeMode::kGreedy, "greedy", "ctc_greedy_search"},
     {DecodeMode::kPrefixBeam, "prefix_beam", "ctc_prefix_beam_search"},
@@ -40,11 +42,15 @@ const char* ModeName(DecodeMode mode) { return NamesOf(mode).name; }
 const char* WenetModeName(DecodeMode mode) { return NamesOf(mode).wenet_name; }
 
 std::optional<Precision> ParsePrecision(std::string_view name) {
-  if (name == "f32") return Precision::kF32;
-  if (name == "bf16") return Precision::kBF16;
+  for (const Precision precision : kPrecisions) {
+    if (name == PrecisionName(precision)) return precision;
+  }
   return std::nullopt;
 }
-const char* PrecisionName(Precision precision) { return precision == Precision::kBF16 ? "bf16" : "f32"; }
+const char* PrecisionName(Precision precision) {
+  constexpr const char* kNames[] = {"f32", "bf16", "f16", "tf32"};
+  return kNames[static_cast<int>(precision)];
+}
 
 CLI::Option* AddModelOptions(CLI::App& app, ModelOptions& options) {
   CLI::Option* model =
@@ -52,13 +58,20 @@ CLI::Option* AddModelOptions(CLI::App& app, ModelOptions& options) {
   app.add_option("--threads", options.recognizer.num_threads, "threads that compute; 0: one a core")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
+  app.add_option("--device", options.recognizer.device,
+                 "cpu; cuda or cuda:N: an NVIDIA GPU; ref: plain loops on the CPU, slow, the oracle")
+      ->capture_default_str();
   app.add_option_function<std::string>(
          "--precision", [&options](const std::string& name) { options.recognizer.precision = ParsePrecision(name); },
-         "storage type of the matrices; default: what the model file holds")
-      ->check(CLI::IsMember({"f32", "bf16"}));
-  app.add_option("--backend", options.recognizer.backend, "cpu, or ref: plain loops, slow, the oracle")
-      ->check(CLI::IsMember({"cpu", "ref"}))
-      ->capture_default_str();
+         "storage type of the matrices (f16, tf32: GPU); default: what the model file holds")
+      ->check(CLI::IsMember({"f32", "tf32", "f16", "bf16"}));
+  app.add_flag("--batch-invariant", options.recognizer.batch_invariant,
+               "GPU: sum in one order whatever the batch, so that an utterance's bits do not depend on it");
+  app.add_option_function<double>(
+         "--gpu-memory",
+         [&options](double gb) { options.recognizer.gpu_memory_bytes = static_cast<size_t>(gb * (1 << 30)); },
+         "GPU: gigabytes that steps may take beside the weights; default: all there is")
+      ->check(CLI::PositiveNumber);
   return model;
 }
 

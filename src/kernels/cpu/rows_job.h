@@ -14,6 +14,7 @@
 
 #include "base/status_macros.h"
 #include "base/thread_pool.h"
+#include "kernels/carver.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/packed_matrix.h"
 
@@ -28,23 +29,6 @@ inline bool HasSequences(const KernelContext& context, size_t i) {
 inline Status NoSequences(const char* op, size_t i) {
   return InvalidArgument("{}: input {} has no row set; give the lengths of its sequences", op, i);
 }
-
-// Hands out pieces of the workspace, each on a cache line; with a null base it only counts.
-class Carver {
- public:
-  explicit Carver(std::byte* base) : base_(base) {}
-  template <typename T = std::byte>
-  T* Take(int64_t count) {
-    std::byte* piece = base_ == nullptr ? nullptr : base_ + used_;
-    used_ += AlignUp(static_cast<size_t>(count) * sizeof(T));
-    return reinterpret_cast<T*>(piece);
-  }
-  size_t used() const { return used_; }
-
- private:
-  std::byte* base_;
-  size_t used_ = 0;
-};
 
 // p + n, or null for the null pointers of a pass that only counts.
 template <typename T>

@@ -180,7 +180,10 @@ Result<U2Model> LoadEngine(const std::string& path, std::optional<Precision> pre
 
 }  // namespace
 
-const char* PrecisionName(Precision precision) { return precision == Precision::kBF16 ? "bf16" : "f32"; }
+const char* PrecisionName(Precision precision) {
+  constexpr const char* kNames[] = {"f32", "bf16", "f16", "tf32"};
+  return kNames[static_cast<int>(precision)];
+}
 
 Result<U2Model> LoadU2Model(const std::string& path, std::optional<Precision> precision, const PassOptions& passes,
                             std::vector<PassTime>* pass_times) {

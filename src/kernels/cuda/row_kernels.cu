@@ -1,0 +1,286 @@
+// src/kernels/cuda/row_kernels.cu
+// SPDX-License-Identifier: Apache-2.0
+//
+// One warp a row: rows are 256 to 2048 wide, a batch has hundreds to thousands, and a warp's sum needs no barrier.
+#include "kernels/cuda/row_kernels.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/return_if_error.h"
+#include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/launch.h"
+
+namespace ting::cuda {
+namespace {
+
+constexpr int kWarps = 8;  // rows a block
+
+__device__ inline int64_t WarpRow() { return int64_t{blockIdx.x} * kWarps + threadIdx.x / 32; }
+__device__ inline bool InUse(int64_t row, int64_t rows, const int32_t* count) {
+  return row < (count == nullptr ? rows : min(rows, int64_t{*count}));
+}
+LaunchShape RowLaunch(int64_t rows, uint32_t shared_bytes = 0) {
+  return {dim3(static_cast<unsigned>((rows + kWarps - 1) / kWarps)), dim3(kWarps * 32), shared_bytes};
+}
+
+// LayerNorm of a row that the lanes of a warp hold in `values(i)`, i = lane, lane + 32, …: mean, then the squares around
+// it. Returns (mean, 1 / deviation).
+template <typename Values>
+__device__ inline float2 RowMoments(const Values& values, int D, float eps) {
+  const int lane = threadIdx.x % 32;
+  float sum = 0;
+  for (int i = lane; i < D; i += 32) sum += values(i);
+  const float mean = WarpSum(sum) / static_cast<float>(D);
+  float squares = 0;
+  for (int i = lane; i < D; i += 32) squares += (values(i) - mean) * (values(i) - mean);
+  return {mean, rsqrtf(WarpSum(squares) / static_cast<float>(D) + eps)};
+}
+
+template <typename T>
+__global__ void NormalizeKernel(const float* x, DeviceNorm norm, int64_t rows, const int32_t* count, int D, T* out) {
+  const int64_t row = WarpRow();
+  if (!InUse(row, rows, count)) return;
+  const float* in = x + row * D;
+  float2 moments{0, 1};
+  if (norm.gamma != nullptr) moments = RowMoments([&](int i) { return in[i]; }, D, norm.eps);
+  for (int i = threadIdx.x % 32; i < D; i += 32) {
+    const float v = (in[i] - moments.x) * moments.y;
+    out[row * D + i] = FromFloat<T>(norm.gamma != nullptr ? v * norm.gamma[i] + norm.beta[i] : in[i]);
+  }
+}
+
+template <typename T, Activation kActivation>
+__global__ void ActivateKernel(const float* x, const float* bias, int64_t rows, const int32_t* count, int N, T* out) {
+  const int64_t row = WarpRow();
+  if (!InUse(row, rows, count)) return;
+  for (int i = threadIdx.x % 32; i < N; i += 32) {
+    out[row * N + i] = FromFloat<T>(Activate<kActivation>(x[row * N + i] + bias[i]));
+  }
+}
+
+template <typename T>
+__global__ void GluKernel(const float* x, const float* bias, int64_t rows, const int32_t* count, int D, T* out) {
+  const int64_t row = WarpRow();
+  if (!InUse(row, rows, count)) return;
+  const float* in = x + row * 2 * D;
+  for (int i = threadIdx.x % 32; i < D; i += 32) {
+    out[row * D + i] = FromFloat<T>((in[i] + bias[i]) * Sigmoid(in[D + i] + bias[D + i]));
+  }
+}
+
+// A lane's values of x, bias and residual are added once for the sum and again for each pass of the norm: cheaper than
+// the registers or the shared memory to keep them; they come from the first-level cache.
+__global__ void FinishKernel(const float* x, const float* bias, const float* residual, float scale, DeviceNorm post,
+                             int64_t rows, const int32_t* count, int D, float* out) {
+  const int64_t row = WarpRow();
+  if (!InUse(row, rows, count)) return;
+  const auto value = [&](int i) {
+    const float f = x[row * D + i] + bias[i];
+    return residual == nullptr ? f : residual[row * D + i] + scale * f;
+  };
+  float2 moments{0, 1};
+  if (post.gamma != nullptr) moments = RowMoments(value, D, post.eps);
+  for (int i = threadIdx.x % 32; i < D; i += 32) {
+    const float v = value(i);
+    out[row * D + i] = post.gamma == nullptr ? v : (v - moments.x) * moments.y * post.gamma[i] + post.beta[i];
+  }
+}
+
+__global__ void AddKernel(const float* a, const float* b, float scale, int64_t rows, const int32_t* count, int D,
+                          float* y) {
+  const int64_t row = WarpRow();
+  if (!InUse(row, rows, count)) return;
+  for (int i = threadIdx.x % 32; i < D; i += 32) y[row * D + i] = a[row * D + i] + scale * b[row * D + i];
+}
+
+// The sequence that `row` belongs to: the last one that begins at or before it (empty ones begin there, too).
+__device__ inline int SequenceOf(const int32_t* offsets, int sequences, int64_t row) {
+  int low = 0, high = sequences;  // offsets[low] <= row < offsets[high]
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    (offsets[middle] <= row ? low : high) = middle;
+  }
+  return low;
+}
+
+__device__ inline float PositionValue(int64_t position, int i, const float* frequencies) {
+  const float angle = static_cast<float>(position) * frequencies[i / 2];
+  return i % 2 == 0 ? sinf(angle) : cosf(angle);
+}
+
+__global__ void AddPositionsKernel(const float* x, const float* frequencies, DeviceRows sets, int64_t rows,
+                                   const int32_t* count, int D, float* y) {
+  const int64_t row = WarpRow();
+  if (!InUse(row, rows, count)) return;
+  const int64_t position = row - sets.offsets[SequenceOf(sets.offsets, sets.max_sequences, row)];
+  for (int i = threadIdx.x % 32; i < D; i += 32) y[row * D + i] = x[row * D + i] + PositionValue(position, i, frequencies);
+}
+
+__global__ void EmbedKernel(const float* table, int64_t V, const int32_t* tokens, const int32_t* positions,
+                            const float* frequencies, float scale, int64_t rows, const int32_t* count, int D,
+                            float* y) {
+  const int64_t row = WarpRow();
+  if (!InUse(row, rows, count)) return;
+  const int64_t token = tokens[row] < 0 || tokens[row] >= V ? 0 : tokens[row];
+  for (int i = threadIdx.x % 32; i < D; i += 32) {
+    y[row * D + i] = table[token * D + i] * scale + PositionValue(positions[row], i, frequencies);
+  }
+}
+
+// A block takes kFrames rows and all channels: each input row is read about (kFrames + taps) / kFrames times. Threads
+// own channels; a norm over the channels goes through shared memory, a warp a row.
+constexpr int kFrames = 8;
+
+template <typename T>
+__global__ void DepthwiseKernel(const T* g, DepthwiseParams p, DeviceRows sets, int64_t rows, const int32_t* count, int D,
+                                T* out) {
+  extern __shared__ float sums[];  // [kFrames, D]
+  const int64_t first = int64_t{blockIdx.x} * kFrames;
+  if (!InUse(first, rows, count)) return;
+  const int64_t last = min(first + kFrames, min(rows, int64_t{*count}));
+  for (int f = 0; f < last - first; ++f) {
+    const int64_t row = first + f;
+    const int sequence = SequenceOf(sets.offsets, sets.max_sequences, row);
+    const int64_t begin = sets.offsets[sequence], end = sets.offsets[sequence + 1];
+    for (int d = threadIdx.x; d < D; d += blockDim.x) {
+      float sum = p.bias == nullptr ? 0.0F : p.bias[d];
+      for (int k = 0; k < p.num_taps; ++k) {
+        const int64_t from = row + k - p.left;
+        float v = 0;
+        if (from >= begin && from < end) {
+          v = ToFloat(g[from * D + d]);
+        } else if (from < begin && p.edge != nullptr) {
+          v = p.edge[d];
+        }
+        sum += p.taps[int64_t{k} * D + d] * v;
+      }
+      sums[f * D + d] = p.scale == nullptr ? sum : sum * p.scale[d] + p.shift[d];
+    }
+  }
+  __syncthreads();
+  for (int f = threadIdx.x / 32; f < last - first; f += blockDim.x / 32) {
+    const float* in = sums + f * D;
+    float2 moments{0, 1};
+    if (p.norm.gamma != nullptr) moments = RowMoments([&](int i) { return in[i]; }, D, p.norm.eps);
+    for (int i = threadIdx.x % 32; i < D; i += 32) {
+      float v = in[i];
+      if (p.norm.gamma != nullptr) v = (v - moments.x) * moments.y * p.norm.gamma[i] + p.norm.beta[i];
+      switch (p.activation) {
+        case Activation::kNone:
+          break;
+        case Activation::kRelu:
+          v = Activate<Activation::kRelu>(v);
+          break;
+        case Activation::kSwish:
+          v = Activate<Activation::kSwish>(v);
+          break;
+        case Activation::kGelu:
+          v = Activate<Activation::kGelu>(v);
+          break;
+      }
+      out[(first + f) * D + i] = FromFloat<T>(v);
+    }
+  }
+}
+
+// Calls body(T{}) with the storage type.
+template <typename Body>
+Status WithType(DType type, Body&& body) {
+  switch (type) {
+    case DType::kF16:
+      return body(__half{});
+    case DType::kBF16:
+      return body(__nv_bfloat16{});
+    case DType::kF32:
+      return body(float{});
+    default:
+      return Status(StatusCode::kInternal, "a storage type that no CUDA kernel has");
+  }
+}
+
+}  // namespace
+
+Status NormalizeRows(DType type, const float* x, const DeviceNorm& norm, RowRange range, int64_t D, void* out,
+                     cudaStream_t stream) {
+  if (range.rows == 0) return Status();
+  return WithType(type, [&](auto t) {
+    using T = decltype(t);
+    return Launch(NormalizeKernel<T>, RowLaunch(range.rows), stream, x, norm, range.rows, range.count,
+                  static_cast<int>(D), static_cast<T*>(out));
+  });
+}
+
+Status ActivateRows(DType type, const float* x, const float* bias, Activation activation, RowRange range, int64_t N,
+                    void* out, cudaStream_t stream) {
+  if (range.rows == 0) return Status();
+  return WithType(type, [&](auto t) {
+    using T = decltype(t);
+    auto* kernel = activation == Activation::kRelu    ? ActivateKernel<T, Activation::kRelu>
+                   : activation == Activation::kSwish ? ActivateKernel<T, Activation::kSwish>
+                   : activation == Activation::kGelu  ? ActivateKernel<T, Activation::kGelu>
+                                                      : ActivateKernel<T, Activation::kNone>;
+    return Launch(kernel, RowLaunch(range.rows), stream, x, bias, range.rows, range.count, static_cast<int>(N),
+                  static_cast<T*>(out));
+  });
+}
+
+Status GluRows(DType type, const float* x, const float* bias, RowRange range, int64_t D, void* out,
+               cudaStream_t stream) {
+  if (range.rows == 0) return Status();
+  return WithType(type, [&](auto t) {
+    using T = decltype(t);
+    return Launch(GluKernel<T>, RowLaunch(range.rows), stream, x, bias, range.rows, range.count, static_cast<int>(D),
+                  static_cast<T*>(out));
+  });
+}
+
+Status FinishRows(const float* x, const float* bias, const float* residual, float scale, const DeviceNorm& post,
+                  RowRange range, int64_t D, float* out, cudaStream_t stream) {
+  if (range.rows == 0) return Status();
+  return Launch(FinishKernel, RowLaunch(range.rows), stream, x, bias, residual, scale, post, range.rows, range.count,
+                static_cast<int>(D), out);
+}
+
+Status AddRows(const float* a, const float* b, float scale, RowRange range, int64_t D, float* y, cudaStream_t stream) {
+  if (range.rows == 0) return Status();
+  return Launch(AddKernel, RowLaunch(range.rows), stream, a, b, scale, range.rows, range.count, static_cast<int>(D), y);
+}
+
+std::vector<float> PositionFrequencies(int64_t D) {
+  const float step = static_cast<float>(-(std::log(10000.0) / static_cast<double>(D)));
+  std::vector<float> frequencies;
+  for (int64_t i = 0; i < D; i += 2) {
+    frequencies.push_back(static_cast<float>(std::exp(static_cast<double>(static_cast<float>(i) * step))));
+  }
+  return frequencies;
+}
+
+Status AddPositions(const float* x, const float* frequencies, const DeviceRows& rows, RowRange range, int64_t D, float* y,
+                    cudaStream_t stream) {
+  if (range.rows == 0) return Status();
+  return Launch(AddPositionsKernel, RowLaunch(range.rows), stream, x, frequencies, rows, range.rows, range.count,
+                static_cast<int>(D), y);
+}
+
+Status EmbedRows(const float* table, int64_t V, const int32_t* tokens, const int32_t* positions,
+                 const float* frequencies, float scale, RowRange range, int64_t D, float* y, cudaStream_t stream) {
+  if (range.rows == 0) return Status();
+  return Launch(EmbedKernel, RowLaunch(range.rows), stream, table, V, tokens, positions, frequencies, scale,
+                range.rows, range.count, static_cast<int>(D), y);
+}
+
+Status DepthwiseRows(DType type, const void* g, const DepthwiseParams& params, const DeviceRows& rows, RowRange range,
+                     int64_t D, void* out, cudaStream_t stream) {
+  if (range.rows == 0) return Status();
+  const LaunchShape shape{dim3(static_cast<unsigned>((range.rows + kFrames - 1) / kFrames)), dim3(256),
+                          static_cast<uint32_t>(kFrames * D * sizeof(float))};
+  return WithType(type, [&](auto t) -> Status {
+    using T = decltype(t);
+    if (shape.shared_bytes > 48 * 1024) TING_RETURN_IF_ERROR(AllowShared(DepthwiseKernel<T>, shape.shared_bytes));
+    return Launch(DepthwiseKernel<T>, shape, stream, static_cast<const T*>(g), params, rows, range.rows, range.count,
+                  static_cast<int>(D), static_cast<T*>(out));
+  });
+}
+
+}  // namespace ting::cuda
