@@ -1,0 +1,138 @@
+// src/kernels/cuda/fused_ffn.cc
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cuda/fused_ffn.h"
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+
+#include "base/status_macros.h"
+#include "kernels/cuda/fused_ffn_arguments.h"
+#include "kernels/cuda/launch.h"
+
+namespace ting::cuda {
+namespace {
+
+using ffn::Arguments;
+
+constexpr int kSharedLimit = 227 * 1024;  // of a block of compute capability 9.0
+constexpr int kLeastStages = 2;
+
+int StagesFor(int row_groups, int chunks) {
+  int stages = std::min(ffn::kMaxStages, 2 * chunks);  // no more than there are items
+  while (stages > 0 && ffn::LayoutOf(row_groups, stages, chunks).bytes > kSharedLimit) --stages;
+  return stages;
+}
+
+Status CheckConfig(const FfnConfig& config, int64_t F) {
+  const auto one_of = [](int value, std::initializer_list<int> list) {
+    return std::find(list.begin(), list.end(), value) != list.end();
+  };
+  if (!one_of(config.row_groups, {1, 2}) || !one_of(config.split, {1, 2, 4, 8, 16}) ||
+      !one_of(config.sharing, {1, 2, 4}) || config.split * config.sharing > 16) {
+    return InvalidArgument("fused feed-forward: no kernel for row_groups {}, split {}, sharing {}", config.row_groups,
+                           config.split, config.sharing);
+  }
+  if (F % (ffn::kChunk * config.split) != 0) {
+    return InvalidArgument("fused feed-forward: {} hidden units are not split by {}: use a smaller split", F,
+                           config.split);
+  }
+  return Status();
+}
+
+}  // namespace
+
+Status FusedFfn::Supports(const FusedFfnWeights& weights) {
+  if (weights.D != ffn::kD)
+    return Unimplemented("fused feed-forward: model width {}, only 256 is supported", weights.D);
+  if (weights.F <= 0 || weights.F % ffn::kChunk != 0 || weights.F > 8192) {
+    return Unimplemented("fused feed-forward: {} hidden units, need a multiple of 64 up to 8192", weights.F);
+  }
+  if (weights.activation == Activation::kNone) return Unimplemented("fused feed-forward: no activation");
+  const void* const pointers[] = {weights.w1,         weights.w2,        weights.b1,         weights.b2,
+                                  weights.norm_gamma, weights.norm_beta, weights.post_gamma, weights.post_beta};
+  for (const void* pointer : pointers) {
+    if (reinterpret_cast<uintptr_t>(pointer) % 16 != 0) return Unimplemented("fused feed-forward: misaligned weights");
+  }
+  int device = 0, major = 0, minor = 0;
+  TING_CUDA_RETURN_IF_ERROR(cudaGetDevice(&device));
+  TING_CUDA_RETURN_IF_ERROR(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  TING_CUDA_RETURN_IF_ERROR(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+  if (major != 9 || minor != 0) {
+    return Unimplemented("fused feed-forward: compute capability {}.{}, needs 9.0 (Hopper)", major, minor);
+  }
+  return Status();
+}
+
+FfnConfig FusedFfn::ChooseConfig(int64_t M, int64_t F) {
+  FfnConfig config;
+  if (M <= 256) {
+    config = {1, 16, 1};
+  } else if (M <= 1024) {
+    config = {1, 8, 2};
+  } else if (M <= 3072) {
+    config = {1, 4, 4};
+  } else {
+    config = {2, 2, 2};
+  }
+  while (F % (ffn::kChunk * config.split) != 0) config.split /= 2;
+  return config;
+}
+
+Result<FusedFfn> FusedFfn::Create(const FusedFfnWeights& weights) {
+  TING_RETURN_IF_ERROR(Supports(weights));
+  if (weights.w1 == nullptr || weights.w2 == nullptr) return InvalidArgument("fused feed-forward: no weights");
+  if ((weights.norm_gamma == nullptr) != (weights.norm_beta == nullptr) ||
+      (weights.post_gamma == nullptr) != (weights.post_beta == nullptr)) {
+    return InvalidArgument("fused feed-forward: a norm needs both gamma and beta");
+  }
+  FusedFfn ffn;
+  ffn.weights_ = weights;
+  const TmaType type = weights.type == FfnType::kF16 ? TmaType::kF16 : TmaType::kBF16;
+  TING_ASSIGN_OR_RETURN(ffn.w1_map_, MakeTensorMap(type, weights.w1, weights.F, weights.D, weights.D, 64, 64));
+  TING_ASSIGN_OR_RETURN(ffn.w2_map_, MakeTensorMap(type, weights.w2, weights.D, weights.F, weights.F, 64, 64));
+  for (const int row_groups : {1, 2}) {
+    TING_RETURN_IF_ERROR(AllowShared(ffn::FindKernel(weights.type, weights.activation, row_groups), kSharedLimit, 16));
+  }
+  return ffn;
+}
+
+Status FusedFfn::Run(const float* x, float* y, int64_t M, const int32_t* num_rows, const FfnConfig& config,
+                     cudaStream_t stream, bool dependent) const {
+  TING_RETURN_IF_ERROR(CheckConfig(config, weights_.F));
+  if (M <= 0) return Status();
+  if (x == y) return InvalidArgument("fused feed-forward: y must not be x");
+  Arguments arguments{};
+  arguments.w1 = w1_map_;
+  arguments.w2 = w2_map_;
+  arguments.b1 = weights_.b1;
+  arguments.b2 = weights_.b2;
+  arguments.norm_gamma = weights_.norm_gamma;
+  arguments.norm_beta = weights_.norm_beta;
+  arguments.post_gamma = weights_.post_gamma;
+  arguments.post_beta = weights_.post_beta;
+  arguments.x = x;
+  arguments.y = y;
+  arguments.num_rows = num_rows;
+  arguments.norm_eps = weights_.norm_eps;
+  arguments.post_eps = weights_.post_eps;
+  arguments.residual = weights_.residual;
+  arguments.rows = static_cast<int>(M);
+  arguments.chunks = static_cast<int>(weights_.F / ffn::kChunk / config.split);
+  arguments.stages = StagesFor(config.row_groups, arguments.chunks);
+  arguments.split = config.split;
+  arguments.sharing = config.sharing;
+  if (arguments.stages < kLeastStages) return Internal("fused feed-forward: too little shared memory");
+
+  const int64_t cluster_rows = int64_t{ffn::kGroupRows} * config.row_groups * config.sharing;
+  LaunchShape shape;
+  shape.cluster = config.split * config.sharing;
+  shape.grid = dim3(static_cast<unsigned>((M + cluster_rows - 1) / cluster_rows * shape.cluster));
+  shape.block = dim3(static_cast<unsigned>(ffn::ThreadsFor(config.row_groups)));
+  shape.shared_bytes =
+      static_cast<uint32_t>(ffn::LayoutOf(config.row_groups, arguments.stages, arguments.chunks).bytes);
+  shape.dependent = dependent;
+  return Launch(ffn::FindKernel(weights_.type, weights_.activation, config.row_groups), shape, stream, arguments);
+}
+
+}  // namespace ting::cuda

@@ -1,0 +1,198 @@
+// tests/kernels/cuda/fused_ffn_test.cc
+// SPDX-License-Identifier: Apache-2.0
+//
+// The fused feed-forward kernel against loops in double, over its cuts, widths and options; what it must not touch is
+// poisoned: rows of x beyond the count and all of y with NaN.
+#include "kernels/cuda/fused_ffn.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <map>
+
+#include "tests/kernels/cuda/ffn_testing.h"
+
+namespace ting::cuda {
+namespace {
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+std::string Name(const FfnConfig& c) {
+  return "groups " + std::to_string(c.row_groups) + " split " + std::to_string(c.split) + " sharing " +
+         std::to_string(c.sharing);
+}
+
+std::vector<FfnConfig> AllConfigs(int64_t F) {
+  std::vector<FfnConfig> configs;
+  for (int groups : {1, 2}) {
+    for (int split : {1, 2, 4, 8, 16}) {
+      for (int sharing : {1, 2, 4}) {
+        if (split * sharing <= 16 && F % (64 * split) == 0) configs.push_back({groups, split, sharing});
+      }
+    }
+  }
+  return configs;
+}
+
+// y of the first `rows` rows of x, run with room for `padded`; checks that nothing else is read or written.
+std::vector<float> RunRows(const FusedFfn& ffn, const std::vector<float>& x, int64_t rows, int64_t padded,
+                           const FfnConfig& config) {
+  std::vector<float> padded_x(padded * kWidth, kNan);
+  std::copy_n(x.begin(), rows * kWidth, padded_x.begin());
+  const std::vector<float> poison((padded + 64) * kWidth, kNan);
+  DeviceBuffer<float> device_x(padded_x), device_y(poison);
+  DeviceBuffer<int32_t> count(std::vector<int32_t>{static_cast<int32_t>(rows)});
+  const Status status =
+      ffn.Run(device_x.get(), device_y.get(), padded, rows == padded ? nullptr : count.get(), config, nullptr, false);
+  EXPECT_TRUE(status.ok()) << status.message();
+  EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess) << Name(config);
+  std::vector<float> y = device_y.Get();
+  EXPECT_EQ(std::memcmp(&y[rows * kWidth], &poison[rows * kWidth], (poison.size() - rows * kWidth) * 4), 0)
+      << Name(config) << ": wrote beyond " << rows << " rows of " << padded;
+  y.resize(rows * kWidth);
+  return y;
+}
+
+// The worst error as a part of the tolerance, and where.
+void Compare(const std::vector<float>& y, const RandomLayer::Expected& expected, const std::string& what) {
+  double worst = 0;
+  size_t at = 0, bad = 0;
+  for (size_t i = 0; i < y.size(); ++i) {
+    const double part = std::abs(y[i] - expected.y[i]) / expected.tolerance[i];
+    if (!(part <= 1)) ++bad;
+    if (!(part <= worst)) worst = part, at = i;
+  }
+  if (bad == 0) return;
+  ADD_FAILURE() << what << ": " << bad << " of " << y.size() << " differ, most at row " << at / kWidth << " column "
+                << at % kWidth << ": " << y[at] << " instead of " << expected.y[at] << " +- " << expected.tolerance[at];
+}
+
+FusedFfn MakeFfn(const RandomLayer& layer) {
+  Result<FusedFfn> ffn = FusedFfn::Create(layer.weights());
+  return std::move(ffn).value();
+}
+
+TEST(FusedFfn, EveryCutAndLengthMatchesAndBitsDependOnSplitAlone) {
+  TING_SKIP_WITHOUT_HOPPER();
+  const RandomLayer layer(LayerCase{}, 100);
+  const FusedFfn ffn = MakeFfn(layer);
+  const std::vector<float> x = RandomValues(1984 * kWidth, 2, 7);
+  const RandomLayer::Expected expected = layer.Compute(x);
+  std::map<int, std::vector<float>> bits;  // by split
+  for (const FfnConfig& config : AllConfigs(2048)) {
+    for (int64_t rows : {1984, 1, 2, 63, 64, 65, 124, 127, 128, 129, 992}) {
+      for (int64_t padding : {0, 70}) {
+        const std::vector<float> y = RunRows(ffn, x, rows, rows + padding, config);
+        Compare(y, expected, Name(config) + " rows " + std::to_string(rows));
+        const auto [first, added] = bits.emplace(config.split, y);
+        EXPECT_EQ(std::memcmp(first->second.data(), y.data(), y.size() * 4), 0) << Name(config) << " rows " << rows;
+        if (HasFatalFailure() || ::testing::Test::HasFailure()) return;
+      }
+    }
+  }
+}
+
+TEST(FusedFfn, TypesActivationsAndOptions) {
+  TING_SKIP_WITHOUT_HOPPER();
+  const int64_t rows = 130;
+  const std::vector<float> x = RandomValues(rows * kWidth, 2, 8);
+  uint32_t seed = 200;
+  for (FfnType type : {FfnType::kF16, FfnType::kBF16}) {
+    for (Activation activation : {Activation::kSwish, Activation::kRelu, Activation::kGelu}) {
+      for (int options = 0; options < 8; ++options) {
+        const LayerCase layer_case{type,
+                                   activation,
+                                   1024,
+                                   (options & 1) != 0,
+                                   (options & 2) != 0,
+                                   options != 5,
+                                   (options & 4) == 0 ? 0.5F
+                                   : options == 4     ? 0.0F
+                                                      : 1.0F};
+        const RandomLayer layer(layer_case, seed += 10);
+        const FusedFfn ffn = MakeFfn(layer);
+        const RandomLayer::Expected expected = layer.Compute(x);
+        for (const FfnConfig& config : {FfnConfig{1, 4, 1}, FfnConfig{2, 2, 2}}) {
+          Compare(RunRows(ffn, x, rows, rows + 3, config), expected,
+                  Name(config) + " activation " + ActivationName(activation) + " options " + std::to_string(options));
+        }
+      }
+    }
+  }
+}
+
+TEST(FusedFfn, HiddenWidths) {
+  TING_SKIP_WITHOUT_HOPPER();
+  const std::vector<float> x = RandomValues(100 * kWidth, 2, 9);
+  for (int64_t F : {64, 128, 192, 256, 512, 1024, 1088, 4096}) {
+    const RandomLayer layer(LayerCase{.F = F}, static_cast<uint32_t>(F));
+    const FusedFfn ffn = MakeFfn(layer);
+    const RandomLayer::Expected expected = layer.Compute(x);
+    for (const FfnConfig& config : AllConfigs(F)) {
+      Compare(RunRows(ffn, x, 100, 200, config), expected, Name(config) + " F " + std::to_string(F));
+    }
+  }
+}
+
+TEST(FusedFfn, NoRowsWriteNothing) {
+  TING_SKIP_WITHOUT_HOPPER();
+  const RandomLayer layer(LayerCase{}, 300);
+  const FusedFfn ffn = MakeFfn(layer);
+  for (const FfnConfig& config : AllConfigs(2048)) RunRows(ffn, {}, 0, 300, config);
+}
+
+// A chain of layers, each the input of the next, gives the same bits with and without overlapping launches.
+TEST(FusedFfn, DependentLaunchesInAGraph) {
+  TING_SKIP_WITHOUT_HOPPER();
+  const int64_t rows = 300;
+  const RandomLayer layer(LayerCase{.post = true}, 400);
+  const FusedFfn ffn = MakeFfn(layer);
+  const std::vector<float> x = RandomValues(rows * kWidth, 2, 10);
+  DeviceBuffer<float> a(x), b(x.size());
+  cudaStream_t stream;
+  ASSERT_CUDA_OK(cudaStreamCreate(&stream));
+  for (const FfnConfig& config : AllConfigs(2048)) {
+    std::vector<float> results[2];
+    for (bool dependent : {false, true}) {
+      cudaGraph_t graph;
+      cudaGraphExec_t exec;
+      ASSERT_CUDA_OK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+      for (int i = 0; i < 8; ++i) {
+        const Status status = ffn.Run((i % 2 == 0 ? a : b).get(), (i % 2 == 0 ? b : a).get(), rows, nullptr, config,
+                                      stream, dependent && i > 0);
+        ASSERT_TRUE(status.ok()) << status.message();
+      }
+      ASSERT_CUDA_OK(cudaStreamEndCapture(stream, &graph));
+      ASSERT_CUDA_OK(cudaGraphInstantiate(&exec, graph, 0));
+      a.Set(x);
+      for (int i = 0; i < 3; ++i) ASSERT_CUDA_OK(cudaGraphLaunch(exec, stream));
+      ASSERT_CUDA_OK(cudaStreamSynchronize(stream));
+      results[dependent] = a.Get();
+      cudaGraphExecDestroy(exec);
+      cudaGraphDestroy(graph);
+    }
+    EXPECT_EQ(std::memcmp(results[0].data(), results[1].data(), results[0].size() * 4), 0) << Name(config);
+    EXPECT_TRUE(std::isfinite(results[0][0]));
+  }
+  cudaStreamDestroy(stream);
+}
+
+TEST(FusedFfn, RefusesWhatItCannot) {
+  FusedFfnWeights weights;
+  weights.D = 512, weights.F = 2048;
+  EXPECT_NE(FusedFfn::Supports(weights).message().find("512"), std::string::npos);
+  weights.D = 256, weights.F = 100;
+  EXPECT_NE(FusedFfn::Supports(weights).message().find("100"), std::string::npos);
+  weights.F = 2048, weights.activation = Activation::kNone;
+  EXPECT_NE(FusedFfn::Supports(weights).message().find("activation"), std::string::npos);
+  TING_SKIP_WITHOUT_HOPPER();
+  const RandomLayer layer(LayerCase{.F = 64}, 500);
+  const FusedFfn ffn = MakeFfn(layer);
+  DeviceBuffer<float> x(kWidth), y(kWidth);
+  EXPECT_FALSE(ffn.Run(x.get(), y.get(), 1, nullptr, FfnConfig{1, 2, 1}, nullptr, false).ok());
+  EXPECT_FALSE(ffn.Run(x.get(), y.get(), 1, nullptr, FfnConfig{3, 1, 1}, nullptr, false).ok());
+  EXPECT_FALSE(ffn.Run(x.get(), x.get(), 1, nullptr, FfnConfig{1, 1, 1}, nullptr, false).ok());
+}
+
+}  // namespace
+}  // namespace ting::cuda
