@@ -113,9 +113,17 @@ __device__ inline float4 LoadRemote4(uint32_t address) {
   return v;
 }
 // Programmatic dependent launch: wait for the kernel before this one, and let the one after it start. Without the launch
-// attribute both do nothing.
-__device__ inline void WaitForPreviousKernel() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
-__device__ inline void LetNextKernelStart() { asm volatile("griddepcontrol.launch_dependents;"); }
+// attribute, and before Hopper, both do nothing.
+__device__ inline void WaitForPreviousKernel() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+__device__ inline void LetNextKernelStart() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
 
 // ---- warpgroup matrix products -------------------------------------------------------------------------------------
 
