@@ -129,7 +129,7 @@ class FamiliesTest : public ::testing::TestWithParam<Family> {};
 TEST_P(FamiliesTest, CpuEqualsRefAndTheEngineFileItsCheckpoint) {
   const std::string directory = MakeModel(GetParam());
   RecognizerOptions ref_options;
-  ref_options.backend = "ref";
+  ref_options.device = "ref";
   auto ref = Recognizer::Load(directory, ref_options);
   auto cpu = Recognizer::Load(directory, {});
   ASSERT_TRUE(ref.ok() && cpu.ok()) << ref.status().ToString() << cpu.status().ToString();

@@ -43,7 +43,7 @@ class RecognizerGoldenTest : public ::testing::TestWithParam<Case> {
     set_ = shipped ? testing::ShippedGoldens() : testing::SharedGoldens(GetParam().model);
     ASSERT_EQ(set_.audio.size(), set_.recordings.size());
     RecognizerOptions options;
-    options.backend = GetParam().backend;
+    options.device = GetParam().backend;
     auto recognizer = Recognizer::Load(set_.model_dir, options);
     ASSERT_TRUE(recognizer.ok()) << recognizer.status().ToString();
     recognizer_ = std::move(recognizer).value();

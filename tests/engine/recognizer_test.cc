@@ -138,7 +138,7 @@ TEST_F(RecognizerTest, RefusesWhatIsNoModel) {
   EXPECT_FALSE(Recognizer::Load(testing::SourcePath("README.md"), {}).ok());
   EXPECT_FALSE(Recognizer::Load(testing::SourcePath("src"), {}).ok());
   RecognizerOptions options;
-  options.backend = "tpu";
+  options.device = "tpu";
   EXPECT_NE(Recognizer::Load(set_->model_dir, options).status().message().find("no backend named tpu"),
             std::string::npos);
 }

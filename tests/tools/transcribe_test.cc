@@ -162,10 +162,10 @@ TEST_F(TranscribeTest, LongRecordingsCloseABatchEarly) {
 
 TEST_F(TranscribeTest, OptionsReachTheModel) {
   const std::string wav = Write("a.wav", "x");
-  EXPECT_EQ(Ting({"transcribe", "-m", "fake", wav, "--threads", "3", "--precision", "bf16", "--backend", "ref"}), 0);
+  EXPECT_EQ(Ting({"transcribe", "-m", "fake", wav, "--threads", "3", "--precision", "bf16", "--device", "ref"}), 0);
   EXPECT_EQ(load_options_.num_threads, 3);
   EXPECT_EQ(load_options_.precision, Precision::kBF16);
-  EXPECT_EQ(load_options_.backend, "ref");
+  EXPECT_EQ(load_options_.device, "ref");
   EXPECT_EQ(decode_options_.mode, DecodeMode::kRescoring);
   EXPECT_EQ(decode_options_.ctc_weight, std::nullopt);
   EXPECT_EQ(
