@@ -2,108 +2,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Self and cross attention with 16-bit operands: one pass over the keys with running maxima and sums, products by
-// mma.sync. Not wgmma: its 64 rows leave a batch of one with eight blocks, and a tile's keys are two steps of 64.
+// mma.sync. Not wgmma: its 64 rows leave a batch of one with eight blocks, and a tile's keys are few.
 //
 // A block has rows of one sequence and one head. A warp has 16 rows and every second block of kGroupKeys keys; the two
-// warps of the same 16 rows merge their sums at the end. That halves the longest path where keys are few (two blocks
-// for 124 frames), and is the order for all sizes: keys are visited in blocks that count from the sequence's start,
-// whatever the number of rows a block has. A key block that a row does not see multiplies its sums by 1 and adds 0. So
-// a row's bits do not depend on tiles, bounds or neighbours. Keys, positions and values come in by asynchronous copies,
-// two stages of both groups' blocks.
+// warps of the same 16 rows merge their sums at the end. That halves the longest path where keys are few, and is the
+// order for all sizes: keys are visited in blocks that count from the sequence's start, whatever the number of rows a
+// block has. A key block that a row does not see multiplies its sums by 1 and adds 0. So a row's bits do not depend on
+// tiles, bounds or neighbours.
+#include "kernels/cuda/flash_tiles.cuh"
 #include "kernels/cuda/launch.h"
-#include "kernels/cuda/mma.cuh"
-#include "kernels/cuda/ragged_attention.cuh"
 
 namespace ting::cuda {
 namespace {
-
-constexpr int kKeyGroups = 2;
-constexpr int kStages = 2;
-
-template <int kWidth>  // head width, rounded up
-struct Tiles {
-  static constexpr int kChunks = kWidth / 8;                  // 16-byte chunks of a row
-  static constexpr int kGroupKeys = kWidth <= 64 ? 64 : 32;   // two stages fit into the 99 KB of the smallest GPUs
-  static constexpr int kStageKeys = kKeyGroups * kGroupKeys;  // of one of k, P, v in a stage
-  static constexpr int kBytes = kStageKeys * kWidth * 2;
-  static constexpr int kBiasBytes = kStageKeys * 4;
-
-  // Chunks are permuted within 128 bytes, so that the eight rows of a matrix for ldmatrix lie in different banks.
-  __device__ static uint32_t Byte(int row, int chunk) {
-    const int place = kChunks % 8 == 0 ? chunk ^ (row & 7) : chunk ^ ((row >> 1) & 3);
-    return static_cast<uint32_t>((row * kChunks + place) * 16);
-  }
-  static uint32_t SharedBytes(bool positions) {
-    return static_cast<uint32_t>(kStages * ((positions ? 3 : 2) * kBytes + kBiasBytes));
-  }
-};
-
-// Where a block's stages are, as addresses in shared memory.
-struct Stage {
-  uint32_t keys, positions, values, bias;
-};
-template <int kWidth>
-__device__ inline Stage StageAt(uint32_t shared, bool positions, int stage) {
-  using Tile = Tiles<kWidth>;
-  Stage at;
-  at.keys = shared + static_cast<uint32_t>(stage * ((positions ? 3 : 2) * Tile::kBytes + Tile::kBiasBytes));
-  at.values = at.keys + Tile::kBytes;
-  at.bias = at.values + Tile::kBytes;
-  at.positions = at.bias + Tile::kBiasBytes;
-  return at;
-}
-
-// Rows [first, first + kStageKeys) of a head of k, P or v; what is beyond num_keys or the head's width becomes 0.
-template <typename T, int kWidth, int kThreads>
-__device__ inline void CopyRows(uint32_t target, const T* source, int64_t stride, int first, int num_keys, int width) {
-  using Tile = Tiles<kWidth>;
-  static_assert(Tile::kStageKeys * Tile::kChunks % kThreads == 0);
-#pragma unroll
-  for (int n = 0; n < Tile::kStageKeys * Tile::kChunks / kThreads; ++n) {
-    const int i = n * kThreads + static_cast<int>(threadIdx.x);
-    const int row = i / Tile::kChunks, chunk = i % Tile::kChunks;
-    const bool valid = first + row < num_keys && chunk * 8 < width;
-    CopyAsync16(target + Tile::Byte(row, chunk), source + (valid ? (first + row) * stride + chunk * 8 : 0), valid);
-  }
-}
-
-// The copies of a stage: k, P and bias as one group, v as the next.
-template <typename T, int kWidth, int kThreads>
-__device__ inline void CopyStage(const RaggedAttention& p, const QueryTile& tile, const Stage& at, int first) {
-  const int column = static_cast<int>(blockIdx.y) * p.head_width;
-  const int64_t offset = tile.key_row * p.key_stride + column;
-  CopyRows<T, kWidth, kThreads>(at.keys, static_cast<const T*>(p.k) + offset, p.key_stride, first, tile.num_keys,
-                                p.head_width);
-  if (p.positions != nullptr) {
-    CopyRows<T, kWidth, kThreads>(at.positions, static_cast<const T*>(p.positions) + column, p.position_stride, first,
-                                  tile.num_keys, p.head_width);
-  }
-  if (p.key_bias != nullptr) {
-    for (int i = threadIdx.x; i < Tiles<kWidth>::kStageKeys; i += kThreads) {
-      const bool valid = first + i < tile.num_keys;
-      CopyAsync4(at.bias + 4 * i, p.key_bias + blockIdx.y + (valid ? (first + i) * p.bias_stride : 0), valid);
-    }
-  }
-  CommitCopies();
-  CopyRows<T, kWidth, kThreads>(at.values, static_cast<const T*>(p.v) + offset, p.key_stride, first, tile.num_keys,
-                                p.head_width);
-  CommitCopies();
-}
-
-// A warp's 16 query rows as A fragments, straight from memory: each element is used by one warp of each key group.
-template <typename T, int kWidth>
-__device__ inline void LoadQueries(const RaggedAttention& p, const T* q, int rows, uint32_t (&a)[kWidth / 16][4]) {
-  const int lane = threadIdx.x % 32;
-#pragma unroll
-  for (int k = 0; k < kWidth / 16; ++k) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int row = lane / 4 + (i & 1) * 8, column = k * 16 + (i >> 1) * 8 + lane % 4 * 2;
-      const bool valid = row < rows && column < p.head_width;
-      a[k][i] = valid ? *reinterpret_cast<const uint32_t*>(q + row * p.q_stride + column) : 0;
-    }
-  }
-}
 
 // s += q keysᵀ; `keys` is the address of the warp's first key row.
 template <typename T, int kWidth, int kTiles>
@@ -261,7 +171,7 @@ __device__ inline void StoreRows(const RaggedAttention& p, const RowSums<kWidth>
 
 // Block (tile, head); warp w has rows [16 * (w % kRowWarps), + 16) of the tile and key group w / kRowWarps.
 template <typename T, int kWidth, int kRowWarps>
-__global__ void __launch_bounds__(kRowWarps* kKeyGroups * 32)
+__global__ void __launch_bounds__(kRowWarps* kKeyGroups * 32, kWidth <= 64 ? 2 : 1)
     FlashAttentionKernel(const __grid_constant__ RaggedAttention p) {
   using Tile = Tiles<kWidth>;
   constexpr int kRows = kRowWarps * 16, kThreads = kRowWarps * kKeyGroups * 32, kScoreTiles = Tile::kGroupKeys / 8;
