@@ -77,7 +77,7 @@ __global__ void FinishKernel(const float* x, const float* bias, const float* res
   if (!InUse(row, rows, count)) return;
   const auto value = [&](int i) {
     const float f = x[row * D + i] + bias[i];
-    return residual == nullptr ? f : residual[row * D + i] + scale * f;
+    return residual == nullptr ? scale * f : residual[row * D + i] + scale * f;
   };
   float2 moments{0, 1};
   if (post.gamma != nullptr) moments = RowMoments(value, D, post.eps);
@@ -125,6 +125,24 @@ __global__ void EmbedKernel(const float* table, int64_t V, const int32_t* tokens
   const int64_t token = tokens[row] < 0 || tokens[row] >= V ? 0 : tokens[row];
   for (int i = threadIdx.x % 32; i < D; i += 32) {
     y[row * D + i] = table[token * D + i] * scale + PositionValue(positions[row], i, frequencies);
+  }
+}
+
+// One warp; lanes take sequences in turn, and each turn's lengths are summed over the lanes.
+__global__ void StageOffsetsKernel(const int32_t* offsets, int sequences, int kernel, int stride, int32_t* out) {
+  const int lane = threadIdx.x;
+  int total = 0;
+  if (lane == 0) out[0] = 0;
+  for (int first = 0; first < sequences; first += 32) {
+    const int b = first + lane;
+    const int frames = b < sequences ? offsets[b + 1] - offsets[b] : 0;
+    int sum = frames < kernel ? 0 : (frames - kernel) / stride + 1;
+    for (int step = 1; step < 32; step *= 2) {
+      const int before = __shfl_up_sync(0xFFFFFFFF, sum, step);
+      if (lane >= step) sum += before;
+    }
+    if (b < sequences) out[b + 1] = total + sum;
+    total += __shfl_sync(0xFFFFFFFF, sum, 31);
   }
 }
 
@@ -268,6 +286,10 @@ Status EmbedRows(const float* table, int64_t V, const int32_t* tokens, const int
   if (range.rows == 0) return Status();
   return Launch(EmbedKernel, RowLaunch(range.rows), stream, table, V, tokens, positions, frequencies, scale,
                 range.rows, range.count, static_cast<int>(D), y);
+}
+
+Status StageOffsets(const int32_t* offsets, int sequences, int kernel, int stride, int32_t* out, cudaStream_t stream) {
+  return Launch(StageOffsetsKernel, LaunchShape{dim3(1), dim3(32)}, stream, offsets, sequences, kernel, stride, out);
 }
 
 Status DepthwiseRows(DType type, const void* g, const DepthwiseParams& params, const DeviceRows& rows, RowRange range,

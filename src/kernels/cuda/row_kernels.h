@@ -33,7 +33,7 @@ Status ActivateRows(DType type, const float* x, const float* bias, Activation ac
                     void* out, cudaStream_t stream);
 // out (type) [R, D] = a * sigmoid(b), x + bias [R, 2D] = a | b.
 Status GluRows(DType type, const float* x, const float* bias, RowRange range, int64_t D, void* out, cudaStream_t stream);
-// out f32 = post(residual + scale * (x + bias)); residual may be null, post.gamma too. In place (out = x) is allowed.
+// out f32 = post(residual + scale * (x + bias)); residual may be null (0), post.gamma too. In place (out = x) is allowed.
 Status FinishRows(const float* x, const float* bias, const float* residual, float scale, const DeviceNorm& post,
                   RowRange range, int64_t D, float* out, cudaStream_t stream);
 // y = a + scale * b, f32.
@@ -60,6 +60,9 @@ struct DepthwiseParams {
 // out [R, D] = activation(norm(depthwise(g))), g [R, D], both of `type`, within the sequences of `rows`.
 Status DepthwiseRows(DType type, const void* g, const DepthwiseParams& params, const DeviceRows& rows, RowRange range,
                      int64_t D, void* out, cudaStream_t stream);
+
+// Offsets [sequences + 1] of the rows that a convolution leaves: each length n becomes (n - kernel) / stride + 1, or 0.
+Status StageOffsets(const int32_t* offsets, int sequences, int kernel, int stride, int32_t* out, cudaStream_t stream);
 
 // Of logits [R, stride] f32 (V used) + bias (may be null), minus `penalty` at `blank`:
 // the k best log-probabilities and their ids, descending, equal ones: lower id first;

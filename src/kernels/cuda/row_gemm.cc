@@ -1,0 +1,227 @@
+// src/kernels/cuda/row_gemm.cc
+// SPDX-License-Identifier: Apache-2.0
+//
+// Host side of row_gemm: what can run, how a product is cut, the launch.
+#include "kernels/cuda/row_gemm.h"
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "base/status_macros.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/row_gemm_kernel.h"
+
+namespace ting::cuda {
+
+extern template RowGemmKernelFunction FindRowGemmKernel<__half>(const RowGemmConfig&, RowGemmOutput, RowGemmMode);
+extern template RowGemmKernelFunction FindRowGemmKernel<__nv_bfloat16>(const RowGemmConfig&, RowGemmOutput,
+                                                                       RowGemmMode);
+
+namespace {
+
+constexpr int kMaxColumnsPerBlock = 8192;  // whose bias fits beside the tiles
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+bool Aligned(const void* p, size_t bytes) { return reinterpret_cast<uintptr_t>(p) % bytes == 0; }
+
+RowGemmMode ModeOf(int64_t K, const RowGemmConfig& config) {
+  if (K <= kRowGemmResidentK) return RowGemmMode::kResident;
+  return config.split > 1 ? RowGemmMode::kSplit : RowGemmMode::kStream;
+}
+
+// Estimated cycles. What a block does for its rows, then for each tile: what it reads at the rate at which a
+// multiprocessor is served by L2, or its products, whichever is longer; then what it writes. `kLatency` stands for the
+// start of a block, its first reads and its last writes; blocks that share a multiprocessor hide it from each other.
+double EstimateCycles(const RowGemmArguments& a, const RowGemmConfig& config, int multiprocessors) {
+  constexpr double kReadBytes = 40, kWriteBytes = 32, kProducts = 1900, kLatency = 2500, kExchange = 2000;
+  const double rows = 64.0 * config.groups, columns = config.tile_n;
+  const int64_t tiles = CeilDiv(a.N, config.tile_n);
+  const double blocks =
+      static_cast<double>(CeilDiv(a.M, 64 * config.groups) * CeilDiv(tiles, config.tiles_per_block) * config.split);
+  const bool resident = a.K <= kRowGemmResidentK;
+  const double k = static_cast<double>(a.K) / config.split;
+  const double fill = resident ? rows * k * (a.x_f32 != nullptr ? 6 : 2) / kReadBytes : 0;
+  const double reads = (columns + (resident ? 0 : rows)) * k * 2 / kReadBytes;
+  const double products = rows * columns * k / kProducts;
+  const double out = a.output == RowGemmOutput::kFloat ? (a.residual != nullptr ? 8 : 4) : 2;
+  const double tile = std::max(reads, products) + rows * columns / config.split * out / kWriteBytes;
+  const double together = config.groups == 2 ? 1 : 2;
+  double per_block = fill + config.tiles_per_block * tile;
+  if (config.split > 1) per_block += kExchange;
+  const auto rounds = [&](double slots) {
+    return static_cast<double>(static_cast<int64_t>((blocks + slots - 1) / slots));
+  };
+  return rounds(multiprocessors) * per_block + rounds(multiprocessors * together) * kLatency;
+}
+
+int ChooseStages(const RowGemmArguments& a, const RowGemmConfig& config, int64_t blocks, int multiprocessors) {
+  constexpr uint32_t kWholeBytes = 220 << 10, kHalfBytes = 112 << 10;  // of a multiprocessor's 227 KB
+  const RowGemmShared layout = RowGemmSharedLayout(config, a.K, 0);
+  const auto fitting = [&](uint32_t budget) {
+    return budget < layout.total_bytes ? int64_t{0} : int64_t{(budget - layout.total_bytes) / layout.stage_bytes};
+  };
+  const bool share = config.groups == 1 && blocks > multiprocessors && fitting(kHalfBytes) >= 4;
+  const int64_t fit = fitting(share ? kHalfBytes : kWholeBytes);
+  const int64_t steps = CeilDiv(a.K / 64, config.split) * config.tiles_per_block;
+  // A cluster's exchange of sums takes the place of the ring.
+  const int64_t exchange = config.split > 1 ? CeilDiv(256 * config.groups * config.tile_n, layout.stage_bytes) : 1;
+  return static_cast<int>(std::min({std::max(steps, exchange), fit, int64_t{kRowGemmMaxStages}}));
+}
+
+Status CheckOperands(const RowGemmArguments& a) {
+  const bool is_float = a.x_f32 != nullptr;
+  if (is_float == (a.x != nullptr)) return InvalidArgument("row_gemm: give x or x_f32");
+  if (a.M < 0 || a.M > (int64_t{1} << 22) || a.N < 1 || a.K < 64 || a.K % 64 != 0) {
+    return Unimplemented("row_gemm: [{}, {}] x [{}]: K must be a multiple of 64, rows at most 2^22", a.M, a.K, a.N);
+  }
+  if (is_float && a.K != 256 && a.K != 512) {
+    return Unimplemented("row_gemm: f32 rows of {} elements; it takes 256 or 512", a.K);
+  }
+  if ((a.gamma == nullptr) != (a.beta == nullptr) || (a.gamma != nullptr && !is_float)) {
+    return InvalidArgument("row_gemm: LayerNorm needs gamma, beta and f32 rows");
+  }
+  const void* x = is_float ? static_cast<const void*>(a.x_f32) : a.x;
+  if (!Aligned(x, 16) || a.x_stride % (is_float ? 4 : 8) != 0 || a.x_stride < a.K || !Aligned(a.weight, 16) ||
+      !Aligned(a.gamma, 16) || !Aligned(a.beta, 16)) {
+    return Unimplemented("row_gemm: x, its rows, weight and norm must start at multiples of 16 bytes");
+  }
+  return Status();
+}
+
+Status CheckOutput(const RowGemmArguments& a) {
+  if (a.output == RowGemmOutput::kFloat) {
+    return a.activation == Activation::kNone ? Status() : Unimplemented("row_gemm: an activation needs 16-bit output");
+  }
+  const bool glu = a.output == RowGemmOutput::kGlu;
+  if (a.N % (glu ? 16 : 8) != 0) return Unimplemented("row_gemm: {} columns for 16-bit output", a.N);
+  if (glu && (a.K > kRowGemmResidentK || a.activation != Activation::kNone)) {
+    return Unimplemented("row_gemm: GLU takes K <= {} and no activation", kRowGemmResidentK);
+  }
+  if (a.residual != nullptr || a.scale != 1) return Unimplemented("row_gemm: residual and scale need f32 output");
+  if (!Aligned(a.y, 16) || a.y_stride % 8 != 0) return Unimplemented("row_gemm: rows of y must start at 16 bytes");
+  return Status();
+}
+
+Status CheckDevice(int* multiprocessors) {
+  int device = 0, major = 0;
+  TING_CUDA_RETURN_IF_ERROR(cudaGetDevice(&device));
+  TING_CUDA_RETURN_IF_ERROR(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  TING_CUDA_RETURN_IF_ERROR(cudaDeviceGetAttribute(multiprocessors, cudaDevAttrMultiProcessorCount, device));
+  if (major != 9) return Unimplemented("row_gemm: needs a GPU of compute capability 9.0, this one has {}.x", major);
+  return Status();
+}
+
+Status CheckConfig(const RowGemmArguments& a, const RowGemmConfig& config, RowGemmKernelFunction kernel) {
+  const bool resident = a.K <= kRowGemmResidentK;
+  const bool split_fits = config.split == 1 || (!resident && config.split == RowGemmSegments(a.K));
+  const bool tiles_fit = config.tiles_per_block >= 1 && (resident || config.tiles_per_block == 1) &&
+                         config.tiles_per_block * config.tile_n <= kMaxColumnsPerBlock;
+  if (kernel != nullptr && split_fits && tiles_fit && CeilDiv(a.M, 64 * config.groups) <= 65535) return Status();
+  return InvalidArgument("row_gemm: no kernel of {} x 64 rows, {} x {} columns, split {} for [{}, {}] x [{}]",
+                         config.groups, config.tiles_per_block, config.tile_n, config.split, a.M, a.K, a.N);
+}
+
+RowGemmKernelFunction FindKernel(const RowGemmArguments& a, const RowGemmConfig& config) {
+  const RowGemmMode mode = ModeOf(a.K, config);
+  return a.type == HalfType::kF16 ? FindRowGemmKernel<__half>(config, a.output, mode)
+                                  : FindRowGemmKernel<__nv_bfloat16>(config, a.output, mode);
+}
+
+bool CanPair(const RowGemmArguments& a) {
+  return Aligned(a.y, 8) && a.y_stride % 2 == 0 && Aligned(a.residual, 8) && a.residual_stride % 2 == 0;
+}
+
+Result<RowGemmParameters> MakeParameters(const RowGemmArguments& a, const RowGemmConfig& config) {
+  const TmaType type = a.type == HalfType::kF16 ? TmaType::kF16 : TmaType::kBF16;
+  RowGemmParameters p{};
+  TING_ASSIGN_OR_RETURN(p.w, MakeTensorMap(type, a.weight, a.N, a.K, a.K, config.tile_n, 64));
+  if (a.x != nullptr) {
+    TING_ASSIGN_OR_RETURN(p.a, MakeTensorMap(type, a.x, a.M, a.K, a.x_stride, 64, 64));
+  }
+  p.x_f32 = a.x_f32, p.gamma = a.gamma, p.beta = a.beta, p.bias = a.bias, p.residual = a.residual;
+  p.y = a.y, p.num_rows = a.num_rows;
+  p.x_stride = a.x_stride, p.y_stride = a.y_stride, p.residual_stride = a.residual_stride;
+  p.M = static_cast<int>(a.M), p.N = static_cast<int>(a.N), p.K = static_cast<int>(a.K);
+  p.tiles_per_block = config.tiles_per_block, p.split = config.split, p.segments = RowGemmSegments(a.K);
+  p.eps = a.eps, p.scale = a.scale, p.activation = a.activation, p.pairs = CanPair(a);
+  return p;
+}
+
+}  // namespace
+
+int RowGemmSegments(int64_t K) {
+  if (K <= kRowGemmResidentK) return 1;
+  return K <= 3072 ? 4 : 8;
+}
+
+RowGemmConfig ChooseRowGemmConfig(const RowGemmArguments& arguments, int multiprocessors) {
+  constexpr RowGemmConfig kShapes[] = {{1, 32}, {1, 64}, {1, 128}, {2, 128}};
+  const bool resident = arguments.K <= kRowGemmResidentK;
+  RowGemmConfig best;
+  double least = std::numeric_limits<double>::infinity();
+  const auto consider = [&](const RowGemmConfig& config) {
+    const double cycles = EstimateCycles(arguments, config, multiprocessors);
+    if (cycles < least) least = cycles, best = config;
+  };
+  for (RowGemmConfig config : kShapes) {
+    if (arguments.output == RowGemmOutput::kGlu && config.tile_n == 32) continue;
+    const int64_t tiles = CeilDiv(arguments.N, config.tile_n);
+    const int64_t most = resident ? std::min<int64_t>(tiles, kMaxColumnsPerBlock / config.tile_n) : 1;
+    for (int64_t blocks = CeilDiv(tiles, most); blocks <= tiles; ++blocks) {
+      if (!resident && blocks < tiles) continue;
+      config.tiles_per_block = static_cast<int>(CeilDiv(tiles, blocks));
+      config.split = 1;
+      consider(config);
+      config.split = RowGemmSegments(arguments.K);
+      if (config.split > 1) consider(config);
+    }
+  }
+  return best;
+}
+
+Status SupportsRowGemm(const RowGemmArguments& arguments, const RowGemmConfig& config) {
+  int multiprocessors = 0;
+  TING_RETURN_IF_ERROR(CheckDevice(&multiprocessors));
+  TING_RETURN_IF_ERROR(CheckOperands(arguments));
+  TING_RETURN_IF_ERROR(CheckOutput(arguments));
+  return CheckConfig(arguments, config, FindKernel(arguments, config));
+}
+
+Status SupportsRowGemm(const RowGemmArguments& arguments) {
+  int multiprocessors = 0;
+  TING_RETURN_IF_ERROR(CheckDevice(&multiprocessors));
+  return SupportsRowGemm(arguments, ChooseRowGemmConfig(arguments, multiprocessors));
+}
+
+Status RowGemm(const RowGemmArguments& arguments, cudaStream_t stream) {
+  int multiprocessors = 0;
+  TING_RETURN_IF_ERROR(CheckDevice(&multiprocessors));
+  return RowGemm(arguments, ChooseRowGemmConfig(arguments, multiprocessors), stream);
+}
+
+Status RowGemm(const RowGemmArguments& arguments, const RowGemmConfig& config, cudaStream_t stream) {
+  TING_RETURN_IF_ERROR(SupportsRowGemm(arguments, config));
+  if (arguments.M == 0) return Status();
+  int multiprocessors = 0;
+  TING_RETURN_IF_ERROR(CheckDevice(&multiprocessors));
+  TING_ASSIGN_OR_RETURN(RowGemmParameters parameters, MakeParameters(arguments, config));
+  const int64_t column_blocks = CeilDiv(CeilDiv(arguments.N, config.tile_n), config.tiles_per_block);
+  const int64_t row_blocks = CeilDiv(arguments.M, 64 * config.groups);
+  parameters.stages = ChooseStages(arguments, config, column_blocks * config.split * row_blocks, multiprocessors);
+  if (parameters.stages < 2 && parameters.stages * 64 < arguments.K) {
+    return Internal("row_gemm: {} stages fit", parameters.stages);
+  }
+  LaunchShape shape;
+  shape.grid = dim3(static_cast<unsigned>(column_blocks * config.split), static_cast<unsigned>(row_blocks));
+  shape.block = dim3(config.groups == 2 ? 384 : 160);
+  shape.shared_bytes = RowGemmSharedLayout(config, arguments.K, parameters.stages).total_bytes;
+  shape.cluster = config.split;
+  shape.dependent = arguments.dependent;
+  const RowGemmKernelFunction kernel = FindKernel(arguments, config);
+  TING_RETURN_IF_ERROR(AllowShared(kernel, shape.shared_bytes, shape.cluster));
+  return Launch(kernel, shape, stream, parameters);
+}
+
+}  // namespace ting::cuda
