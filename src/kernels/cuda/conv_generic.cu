@@ -28,8 +28,8 @@ __device__ Position FindPosition(const ConvParameters& p, int64_t index) {
   return {(row_in * p.F_in + f * p.stride) * p.C_in, (static_cast<int64_t>(row) * p.F_out + f) * p.C_out, f * p.stride};
 }
 
-// Block (x, y): positions from 64 x on, channels from 64 y on. Thread: positions i = thread / 16 + 16 * {0..3}, channels
-// thread % 16 + 16 * {0..3}.
+// Block (x, y): positions from 64 x on, channels from 64 y on. Thread: positions i = thread / 16 + 16 * {0..3},
+// channels thread % 16 + 16 * {0..3}.
 template <typename X, typename T>
 __global__ void __launch_bounds__(kThreads) ConvGenericKernel(ConvParameters p) {
   __shared__ float a[kDepth][kPositions + 1];
@@ -87,7 +87,8 @@ __global__ void __launch_bounds__(kThreads) ConvGenericKernel(ConvParameters p) 
 
 ConvKernelFunction FindConvGeneric(ConvStorage storage, bool features) {
   if (storage == ConvStorage::kF32) return ConvGenericKernel<float, float>;
-  if (storage == ConvStorage::kF16) return features ? ConvGenericKernel<float, __half> : ConvGenericKernel<__half, __half>;
+  if (storage == ConvStorage::kF16)
+    return features ? ConvGenericKernel<float, __half> : ConvGenericKernel<__half, __half>;
   return features ? ConvGenericKernel<float, __nv_bfloat16> : ConvGenericKernel<__nv_bfloat16, __nv_bfloat16>;
 }
 

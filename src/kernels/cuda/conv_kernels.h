@@ -3,9 +3,11 @@
 //
 // The convolutions of subsample_conv2d on the GPU, one stage a call: y = relu(conv(x) + bias), no padding.
 // Shapes     x [rows_in, F_in, C_in], channels innermost; or features f32 [rows_in, F_in] (C_in = 1), from which CMVN
-//            takes (x - mean) * istd on the way, in f32. y [rows_out, F_out, C_out], F_out = (F_in - kernel) / stride + 1
+//            takes (x - mean) * istd on the way, in f32. y [rows_out, F_out, C_out], F_out = (F_in - kernel) / stride +
+//            1
 // Weights    [C_out, (time tap, frequency tap, C_in)] in the storage type; bias [C_out] f32
-// Lengths    sequence b has rows [in_offsets[b], in_offsets[b + 1]) of x, [out_offsets[b], out_offsets[b + 1]) of y, all
+// Lengths    sequence b has rows [in_offsets[b], in_offsets[b + 1]) of x, [out_offsets[b], out_offsets[b + 1]) of y,
+// all
 //            on the device; its output row t reads rows t * stride + tap. The caller's offsets agree with each other.
 //            max_rows_out >= out_offsets[B] bounds the grid; rows beyond out_offsets[B] are not written
 // Numerics   f32 sums in the order of the weight's columns; one rounding at the store; a row's bits depend on its own
