@@ -10,6 +10,7 @@
 #include "base/return_if_error.h"
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/row_math.cuh"
 
 namespace ting::cuda {
 namespace {
@@ -22,19 +23,6 @@ __device__ inline bool InUse(int64_t row, int64_t rows, const int32_t* count) {
 }
 LaunchShape RowLaunch(int64_t rows, uint32_t shared_bytes = 0) {
   return {dim3(static_cast<unsigned>((rows + kWarps - 1) / kWarps)), dim3(kWarps * 32), shared_bytes};
-}
-
-// LayerNorm of a row that the lanes of a warp hold in `values(i)`, i = lane, lane + 32, …: mean, then the squares around
-// it. Returns (mean, 1 / deviation).
-template <typename Values>
-__device__ inline float2 RowMoments(const Values& values, int D, float eps) {
-  const int lane = threadIdx.x % 32;
-  float sum = 0;
-  for (int i = lane; i < D; i += 32) sum += values(i);
-  const float mean = WarpSum(sum) / static_cast<float>(D);
-  float squares = 0;
-  for (int i = lane; i < D; i += 32) squares += (values(i) - mean) * (values(i) - mean);
-  return {mean, rsqrtf(WarpSum(squares) / static_cast<float>(D) + eps)};
 }
 
 template <typename T>
@@ -94,16 +82,6 @@ __global__ void AddKernel(const float* a, const float* b, float scale, int64_t r
   for (int i = threadIdx.x % 32; i < D; i += 32) y[row * D + i] = a[row * D + i] + scale * b[row * D + i];
 }
 
-// The sequence that `row` belongs to: the last one that begins at or before it (empty ones begin there, too).
-__device__ inline int SequenceOf(const int32_t* offsets, int sequences, int64_t row) {
-  int low = 0, high = sequences;  // offsets[low] <= row < offsets[high]
-  while (high - low > 1) {
-    const int middle = (low + high) / 2;
-    (offsets[middle] <= row ? low : high) = middle;
-  }
-  return low;
-}
-
 __device__ inline float PositionValue(int64_t position, int i, const float* frequencies) {
   const float angle = static_cast<float>(position) * frequencies[i / 2];
   return i % 2 == 0 ? sinf(angle) : cosf(angle);
@@ -143,77 +121,6 @@ __global__ void StageOffsetsKernel(const int32_t* offsets, int sequences, int ke
     }
     if (b < sequences) out[b + 1] = total + sum;
     total += __shfl_sync(0xFFFFFFFF, sum, 31);
-  }
-}
-
-// A block takes kFrames rows and all channels: each input row is read about (kFrames + taps) / kFrames times. Threads
-// own channels; a norm over the channels goes through shared memory, a warp a row.
-constexpr int kFrames = 8;
-
-template <typename T>
-__global__ void DepthwiseKernel(const T* g, DepthwiseParams p, DeviceRows sets, int64_t rows, const int32_t* count, int D,
-                                T* out) {
-  extern __shared__ float sums[];  // [kFrames, D]
-  const int64_t first = int64_t{blockIdx.x} * kFrames;
-  if (!InUse(first, rows, count)) return;
-  const int64_t last = min(first + kFrames, min(rows, int64_t{*count}));
-  for (int f = 0; f < last - first; ++f) {
-    const int64_t row = first + f;
-    const int sequence = SequenceOf(sets.offsets, sets.max_sequences, row);
-    const int64_t begin = sets.offsets[sequence], end = sets.offsets[sequence + 1];
-    for (int d = threadIdx.x; d < D; d += blockDim.x) {
-      float sum = p.bias == nullptr ? 0.0F : p.bias[d];
-      for (int k = 0; k < p.num_taps; ++k) {
-        const int64_t from = row + k - p.left;
-        float v = 0;
-        if (from >= begin && from < end) {
-          v = ToFloat(g[from * D + d]);
-        } else if (from < begin && p.edge != nullptr) {
-          v = p.edge[d];
-        }
-        sum += p.taps[int64_t{k} * D + d] * v;
-      }
-      sums[f * D + d] = p.scale == nullptr ? sum : sum * p.scale[d] + p.shift[d];
-    }
-  }
-  __syncthreads();
-  for (int f = threadIdx.x / 32; f < last - first; f += blockDim.x / 32) {
-    const float* in = sums + f * D;
-    float2 moments{0, 1};
-    if (p.norm.gamma != nullptr) moments = RowMoments([&](int i) { return in[i]; }, D, p.norm.eps);
-    for (int i = threadIdx.x % 32; i < D; i += 32) {
-      float v = in[i];
-      if (p.norm.gamma != nullptr) v = (v - moments.x) * moments.y * p.norm.gamma[i] + p.norm.beta[i];
-      switch (p.activation) {
-        case Activation::kNone:
-          break;
-        case Activation::kRelu:
-          v = Activate<Activation::kRelu>(v);
-          break;
-        case Activation::kSwish:
-          v = Activate<Activation::kSwish>(v);
-          break;
-        case Activation::kGelu:
-          v = Activate<Activation::kGelu>(v);
-          break;
-      }
-      out[(first + f) * D + i] = FromFloat<T>(v);
-    }
-  }
-}
-
-// Calls body(T{}) with the storage type.
-template <typename Body>
-Status WithType(DType type, Body&& body) {
-  switch (type) {
-    case DType::kF16:
-      return body(__half{});
-    case DType::kBF16:
-      return body(__nv_bfloat16{});
-    case DType::kF32:
-      return body(float{});
-    default:
-      return Status(StatusCode::kInternal, "a storage type that no CUDA kernel has");
   }
 }
 
@@ -290,19 +197,6 @@ Status EmbedRows(const float* table, int64_t V, const int32_t* tokens, const int
 
 Status StageOffsets(const int32_t* offsets, int sequences, int kernel, int stride, int32_t* out, cudaStream_t stream) {
   return Launch(StageOffsetsKernel, LaunchShape{dim3(1), dim3(32)}, stream, offsets, sequences, kernel, stride, out);
-}
-
-Status DepthwiseRows(DType type, const void* g, const DepthwiseParams& params, const DeviceRows& rows, RowRange range,
-                     int64_t D, void* out, cudaStream_t stream) {
-  if (range.rows == 0) return Status();
-  const LaunchShape shape{dim3(static_cast<unsigned>((range.rows + kFrames - 1) / kFrames)), dim3(256),
-                          static_cast<uint32_t>(kFrames * D * sizeof(float))};
-  return WithType(type, [&](auto t) -> Status {
-    using T = decltype(t);
-    if (shape.shared_bytes > 48 * 1024) TING_RETURN_IF_ERROR(AllowShared(DepthwiseKernel<T>, shape.shared_bytes));
-    return Launch(DepthwiseKernel<T>, shape, stream, static_cast<const T*>(g), params, rows, range.rows, range.count,
-                  static_cast<int>(D), static_cast<T*>(out));
-  });
 }
 
 }  // namespace ting::cuda
