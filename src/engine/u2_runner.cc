@@ -35,7 +35,7 @@ Result<Executor*> U2Runner::Find(const std::string& graph) {
   const auto it = model_.module.graphs.find(graph);
   if (it == model_.module.graphs.end()) return FailedPrecondition("the model has no graph {}", graph);
   Graph stored = it->second;
-  StoreDecoderMemory(stored, device_.storage());
+  StoreDecoderMemory(stored, device_.memory_type(model_.info.encoder_width / model_.info.attention_heads));
   TING_ASSIGN_OR_RETURN(auto executor, Executor::Create(stored, model_.module.weights, device_));
   if (profile_) executor->EnableProfile();
   return (executors_[graph] = std::move(executor)).get();

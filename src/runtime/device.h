@@ -46,8 +46,11 @@ class Device {
   // Implementations, best first; the first that does not refuse a node runs it.
   virtual std::span<const KernelEntry> kernels() const = 0;
   virtual BackendState* backend() { return nullptr; }
-  // The type in which kernels keep what only other kernels of this device read (keys and values of the decoder).
-  virtual DType storage() const { return DType::kF32; }
+  // The type in which cross_attention with heads of this width reads its keys and values.
+  virtual DType memory_type(int64_t head_width) const {
+    (void)head_width;
+    return DType::kF32;
+  }
 
   // Whether kernels read host memory: then a step's inputs are used where they lie. Otherwise the executor copies those
   // that lie on the host, and the sizes of the step's row sets (DeviceRows).

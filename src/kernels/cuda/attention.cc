@@ -81,28 +81,30 @@ std::vector<float> KeyBias(const AttentionParams& params) {
 }
 
 Result<RowProduct> MakeProjection(CudaBackend& backend, const HostLinear& host, const void* identity,
-                                  const NormParams& norm, Road road) {
+                                  const AttentionParams& params, Road road) {
   RowProductSpec spec;
   spec.linear = ViewOf(host);
   spec.key = fmt::format("{}:folded:{}", identity, host.N);  // of the node's weight, not of this temporary copy
-  spec.norm = norm;
-  spec.output = RowProductSpec::Output::kStored;
+  spec.norm = params.norm;
+  const bool stored = HeadType(backend.storage(), params.head_width()) == backend.storage();
+  spec.output = stored ? RowProductSpec::Output::kStored : RowProductSpec::Output::kFloat;
   return RowProduct::Create(backend, spec, road);
 }
 
 Result<RowProduct> MakeOutput(CudaBackend& backend, const AttentionParams& params, Road road) {
   RowProductSpec spec;
-  spec.linear = params.o, spec.x_stored = true;
+  spec.linear = params.o;
+  spec.x_stored = HeadType(backend.storage(), params.head_width()) == backend.storage();
   return RowProduct::Create(backend, spec, road);
 }
 
 Result<RowProduct> MakeQkv(CudaBackend& backend, const AttentionParams& params, Road road) {
   const void* identity = params.packed ? params.qkv.weight.data : params.q.weight.data;
-  return MakeProjection(backend, FoldedQkv(params), identity, params.norm, road);
+  return MakeProjection(backend, FoldedQkv(params), identity, params, road);
 }
 
 void FillCommon(AttentionArgs& args, const AttentionParams& params, const CudaBackend& backend, void* heads) {
-  args.dtype = backend.storage();
+  args.dtype = HeadType(backend.storage(), params.head_width());
   args.heads = params.heads, args.head_width = static_cast<int>(params.head_width());
   args.context = heads, args.context_stride = params.D;
 }
@@ -118,7 +120,7 @@ class AttentionKernel : public CudaKernel {
   Status Step(const KernelContext& context, Carver& carver) override {
     const RowRange range = RangeOf(context);
     const auto* x = context.inputs[0].as<float>();
-    const auto bytes = static_cast<int64_t>(backend_.element_bytes());
+    const auto bytes = static_cast<int64_t>(DTypeSize(HeadType(backend_.storage(), params_.head_width())));
     void* projected = carver.Take(range.rows * in_.N() * bytes);
     void* heads = carver.Take(range.rows * params_.D * bytes);
     TING_RETURN_IF_ERROR(in_.Run(context, x, nullptr, projected, range, carver));
@@ -186,11 +188,11 @@ class CrossAttention : public AttentionKernel {
   Status Heads(const KernelContext& context, const void* q, void* heads) override {
     const TensorView& memory = context.inputs[1];
     const DeviceRows& rows = context.device_rows[1];
-    if (memory.dtype != backend_.storage()) {
-      return Internal("keys and values in {}, products in {}", DTypeName(memory.dtype), DTypeName(backend_.storage()));
-    }
     CrossAttentionArgs args;
     FillCommon(args, params_, backend_, heads);
+    if (memory.dtype != args.dtype) {
+      return Internal("keys and values in {}, heads in {}", DTypeName(memory.dtype), DTypeName(args.dtype));
+    }
     args.q = q, args.q_stride = params_.D;
     args.sequence = context.inputs[2].as<int32_t>();
     args.num_rows = context.device_rows[0].count, args.rows = static_cast<int>(context.inputs[0].rows());
@@ -228,7 +230,7 @@ Result<std::unique_ptr<Kernel>> CreateCrossAttention(const OpDesc& desc, Road ro
   CudaBackend& backend = BackendOf(desc);
   HostLinear q;
   AppendRows(q, params.q, params.folded ? 1.0F : 1.0F / std::sqrt(static_cast<float>(params.head_width())), {});
-  TING_ASSIGN_OR_RETURN(RowProduct in, MakeProjection(backend, q, params.q.weight.data, params.norm, road));
+  TING_ASSIGN_OR_RETURN(RowProduct in, MakeProjection(backend, q, params.q.weight.data, params, road));
   TING_ASSIGN_OR_RETURN(RowProduct out, MakeOutput(backend, params, road));
   return std::unique_ptr<Kernel>(std::make_unique<CrossAttention>(backend, params, std::move(in), std::move(out)));
 }

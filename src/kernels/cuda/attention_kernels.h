@@ -28,6 +28,12 @@
 
 namespace ting::cuda {
 
+// The type in which heads of this width run where products are in `storage`: 16-bit kernels want multiples of 8, up to
+// 128; other heads run in f32.
+inline DType HeadType(DType storage, int64_t head_width) {
+  return head_width % 8 == 0 && head_width <= 128 ? storage : DType::kF32;
+}
+
 // What the attentions have in common.
 struct AttentionArgs {
   DType dtype = DType::kF16;

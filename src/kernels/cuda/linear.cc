@@ -36,9 +36,9 @@ class Linear : public CudaKernel {
 Result<std::unique_ptr<Kernel>> CreateLinear(const OpDesc& desc, Road road) {
   TING_ASSIGN_OR_RETURN(const LinearOpParams params, ParseLinear(desc));
   RowProductSpec spec;
-  spec.linear = params.linear, spec.activation = params.activation;
+  spec.linear = params.linear;
   TING_ASSIGN_OR_RETURN(const bool stored, ReadFlag(desc, "stored"));
-  if (stored) spec.output = RowProductSpec::Output::kStored;
+  if (stored) spec.output = RowProductSpec::Output::kStored, spec.activation = params.activation;
   TING_ASSIGN_OR_RETURN(RowProduct product, RowProduct::Create(BackendOf(desc), spec, road));
   return std::unique_ptr<Kernel>(std::make_unique<Linear>(std::move(product), params.activation, BackendOf(desc)));
 }

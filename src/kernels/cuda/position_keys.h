@@ -17,7 +17,7 @@ namespace ting::cuda {
 
 struct PositionTable {
   int64_t capacity = 0;
-  const void* keys = nullptr;   // [capacity, D] of the storage type
+  const void* keys = nullptr;   // [capacity, D] of the heads' type
   const float* bias = nullptr;  // [capacity, heads]
 };
 
@@ -31,9 +31,9 @@ class PositionKeys {
   Result<PositionTable> Get(int64_t length, cudaStream_t stream);
 
  private:
-  PositionKeys(CudaBackend& backend, int64_t D, int heads) : backend_(backend), D_(D), heads_(heads) {}
+  PositionKeys(DType type, int64_t D, int heads) : type_(type), D_(D), heads_(heads) {}
 
-  CudaBackend& backend_;
+  DType type_;  // of the keys
   int64_t D_;
   int heads_;
   const float* transposed_ = nullptr;  // Wpos^T [D, D]

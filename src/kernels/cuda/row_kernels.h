@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Everything between the products, a row at a time: norms, activations, sums, depthwise convolution, log-softmax.
-// Sizes are padded; `count` (device) holds the rows in use, rows past it are neither read nor written.
+// Sizes are padded; `count` (device) holds the rows in use, rows past it are neither read nor written here (the products
+// around them may write anything there).
 // `type` is the storage type of what a product reads (f32, f16, bf16); all arithmetic is f32. Bits of a row depend on
 // that row (for the depthwise convolution: on its sequence) alone.
 #pragma once
@@ -72,7 +73,8 @@ Status TopKRows(const float* logits, int64_t stride, const float* bias, int64_t 
 Status LogSoftmaxRows(const float* logits, int64_t stride, const float* bias, int64_t V, int64_t blank, float penalty,
                       RowRange range, float* logp, cudaStream_t stream);
 // those that targets (rows[g], ids[g]) ask for, rows ascending, among rows range.first + [0, range.rows).
-Status TargetRows(const float* logits, int64_t stride, const float* bias, int64_t V, RowRange range, const int32_t* rows,
-                  const int32_t* ids, RowRange targets, float* logp, cudaStream_t stream);
+Status TargetRows(const float* logits, int64_t stride, const float* bias, int64_t V, int64_t blank, float penalty,
+                  RowRange range, const int32_t* rows, const int32_t* ids, RowRange targets, float* logp,
+                  cudaStream_t stream);
 
 }  // namespace ting::cuda

@@ -158,10 +158,11 @@ Status LogSoftmaxRows(const float* logits, int64_t stride, const float* bias, in
   return Launch(LogSoftmaxKernel, RowLaunch(range.rows), stream, view, range, logp);
 }
 
-Status TargetRows(const float* logits, int64_t stride, const float* bias, int64_t V, RowRange range, const int32_t* rows,
-                  const int32_t* ids, RowRange targets, float* logp, cudaStream_t stream) {
+Status TargetRows(const float* logits, int64_t stride, const float* bias, int64_t V, int64_t blank, float penalty,
+                  RowRange range, const int32_t* rows, const int32_t* ids, RowRange targets, float* logp,
+                  cudaStream_t stream) {
   if (range.rows == 0 || targets.rows == 0) return Status();
-  const Logits view{logits, stride, bias, static_cast<int>(V), -1, 0.0F};
+  const Logits view{logits, stride, bias, static_cast<int>(V), static_cast<int>(blank), penalty};
   return Launch(TargetKernel, RowLaunch(range.rows), stream, view, range, rows, ids, targets, logp);
 }
 

@@ -7,6 +7,7 @@
 #include <bit>
 
 #include "base/status_macros.h"
+#include "kernels/cuda/attention_kernels.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/launch.h"
@@ -76,7 +77,7 @@ class CudaDevice : public Device {
   const std::string& name() const override { return name_; }
   std::span<const KernelEntry> kernels() const override { return CudaKernels(); }
   BackendState* backend() override { return backend_.get(); }
-  DType storage() const override { return backend_->storage(); }
+  DType memory_type(int64_t head_width) const override { return cuda::HeadType(backend_->storage(), head_width); }
   bool uses_host_memory() const override { return false; }
   int64_t PadRows(int64_t rows) const override { return RoundUp(rows, 32); }
   int PadSequences(int sequences) const override { return static_cast<int>(RoundUp(sequences, 1)); }
