@@ -15,23 +15,17 @@
 #include <utility>
 #include <vector>
 
+#include "frontend/fbank_tables.h"
+
 #define TING_FBANK_INLINE inline __attribute__((always_inline))
 
 namespace ting {
 
-struct Twiddle {
-  double re, im;
-};
-
 // Tables of one configuration. N = fft_size (real), M = N / 2 complex points.
-struct FbankPlan {
-  int frame_length = 0, frame_shift = 0, fft_size = 0, num_mel = 0;
-  std::vector<double> window;             // [frame_length]
-  std::vector<Twiddle> stage_twiddles;    // radix-4 stages one after the other, w^j w^2j w^3j for each j
-  std::vector<Twiddle> real_twiddles;     // [M / 2 + 1], exp(-2 pi i k / N)
-  std::vector<int> position;              // [M], where the transform leaves frequency k
-  std::vector<int> mel_start, mel_count;  // [num_mel], the bins under each triangle
-  std::vector<double> mel_weights;        // the triangles one after the other, divided by 4
+struct FbankPlan : FbankTables {
+  std::vector<Twiddle> stage_twiddles;  // radix-4 stages one after the other, w^j w^2j w^3j for each j
+  std::vector<Twiddle> real_twiddles;   // [M / 2 + 1], exp(-2 pi i k / N)
+  std::vector<int> position;            // [M], where the transform leaves frequency k
   void (*compute)(const FbankPlan& plan, const float* first_sample, int64_t num_frames, double* scratch,
                   float* out) = nullptr;
   int lanes = 0;

@@ -1,0 +1,151 @@
+// tests/frontend/cuda_fbank_test.cc
+// SPDX-License-Identifier: Apache-2.0
+//
+// The kernel against the CPU's filter bank, and its promise that a frame has the same bits in any batch.
+#include <gtest/gtest.h>
+
+#include "frontend/cuda/fbank.h"
+#include "tests/frontend/fbank_signals.h"
+#include "tests/support/cuda_device.h"
+
+namespace ting {
+namespace {
+
+using testing::DeviceArray;
+
+template <class Sample>
+struct Batch {
+  explicit Batch(const Fbank& f) : fbank(f) {}
+  void Append(const std::vector<Sample>& sound) {
+    samples.insert(samples.end(), sound.begin(), sound.end());
+    sample_offsets.push_back(static_cast<int64_t>(samples.size()));
+    frame_offsets.push_back(frame_offsets.back() + static_cast<int32_t>(fbank.NumFrames(sound.size())));
+  }
+  int num_frames() const { return frame_offsets.back(); }
+
+  const Fbank& fbank;
+  std::vector<Sample> samples;
+  std::vector<int64_t> sample_offsets{0};
+  std::vector<int32_t> frame_offsets{0};
+};
+
+// `extra` empty sequences and frames of room behind the batch, which must stay untouched.
+template <class Sample>
+std::vector<float> Compute(const CudaFbank& cuda, Batch<Sample> batch, int extra = 0) {
+  batch.sample_offsets.insert(batch.sample_offsets.end(), extra, batch.sample_offsets.back());
+  batch.frame_offsets.insert(batch.frame_offsets.end(), extra, batch.frame_offsets.back());
+  DeviceArray<Sample> samples(batch.samples);
+  DeviceArray<int64_t> sample_offsets(batch.sample_offsets);
+  DeviceArray<int32_t> frame_offsets(batch.frame_offsets);
+  DeviceArray<float> features(int64_t{batch.num_frames()} * batch.fbank.num_mel_bins());
+  const Status status = cuda.Compute(samples.data(), sample_offsets.data(), frame_offsets.data(),
+                                     static_cast<int>(batch.frame_offsets.size()) - 1, batch.num_frames() + extra,
+                                     features.data(), nullptr);
+  EXPECT_TRUE(status.ok()) << status.message();
+  EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+  return features.Read();
+}
+
+void ExpectNear(const std::vector<float>& actual, const std::vector<float>& expected) {
+  ASSERT_EQ(actual.size(), expected.size());
+  for (size_t i = 0; i < actual.size(); ++i) ASSERT_NEAR(actual[i], expected[i], 1e-5) << "element " << i;
+}
+
+std::vector<float> AsFloat(const testing::Signal& signal) { return {signal.begin(), signal.end()}; }
+
+class CudaFbankTest : public ::testing::TestWithParam<FbankOptions> {
+ protected:
+  void SetUp() override { TING_REQUIRE_GPU(); }
+};
+
+TEST_P(CudaFbankTest, MatchesTheCpu) {
+  const Fbank fbank = Fbank::Create(GetParam()).value();
+  const CudaFbank cuda = CudaFbank::Create(GetParam()).value();
+  const int n = GetParam().sample_rate_hz / 2 + 1;
+  for (const auto& [name, signal] : testing::HardSignals(n, 5)) {
+    SCOPED_TRACE(name);
+    const std::vector<float> expected = testing::CpuFeatures(fbank, AsFloat(signal));
+    Batch<int16_t> as_int16(fbank);
+    as_int16.Append(signal);
+    ExpectNear(Compute(cuda, as_int16), expected);
+    Batch<float> as_float(fbank);
+    as_float.Append(AsFloat(signal));
+    ExpectNear(Compute(cuda, as_float), expected);
+  }
+  Batch<float> tone(fbank);
+  tone.Append(testing::PureTone(n));
+  ExpectNear(Compute(cuda, tone), testing::CpuFeatures(fbank, tone.samples));
+}
+
+INSTANTIATE_TEST_SUITE_P(Sizes, CudaFbankTest,
+                         ::testing::Values(FbankOptions{.sample_rate_hz = 1000, .num_mel_bins = 5},
+                                           FbankOptions{.sample_rate_hz = 4000, .num_mel_bins = 12},
+                                           FbankOptions{.sample_rate_hz = 8000, .num_mel_bins = 40}, FbankOptions{},
+                                           FbankOptions{.num_mel_bins = 23, .frame_length_ms = 32},
+                                           FbankOptions{.sample_rate_hz = 22050, .num_mel_bins = 81},
+                                           FbankOptions{.sample_rate_hz = 48000}));
+
+class CudaFbankBatchTest : public CudaFbankTest {};
+INSTANTIATE_TEST_SUITE_P(Default, CudaFbankBatchTest, ::testing::Values(FbankOptions{}));
+
+// Odd lengths put later sequences on odd addresses; some have no whole frame, some no sample.
+TEST_P(CudaFbankBatchTest, AnyBatchHasTheSameBits) {
+  const Fbank fbank = Fbank::Create(GetParam()).value();
+  const CudaFbank cuda = CudaFbank::Create(GetParam()).value();
+  Batch<int16_t> together(fbank);
+  std::vector<testing::Signal> sounds;
+  for (const int n : {1601, 0, 399, 400, 8003, 559, 560, 1, 0, 31999}) {
+    sounds.push_back(testing::HardSignals(n, 11 + n)[0].second);
+    together.Append(sounds.back());
+  }
+  const std::vector<float> all = Compute(cuda, together, 5);
+  for (size_t b = 0; b < sounds.size(); ++b) {
+    Batch<int16_t> alone(fbank);
+    alone.Append(sounds[b]);
+    const std::vector<float> features = Compute(cuda, alone);
+    const std::vector<float> part(all.begin() + together.frame_offsets[b] * int64_t{80},
+                                  all.begin() + together.frame_offsets[b + 1] * int64_t{80});
+    EXPECT_EQ(features, part) << "sequence " << b;
+    ExpectNear(features, testing::CpuFeatures(fbank, AsFloat(sounds[b])));
+  }
+}
+
+TEST_P(CudaFbankBatchTest, NothingToDoIsFine) {
+  const Fbank fbank = Fbank::Create(GetParam()).value();
+  const CudaFbank cuda = CudaFbank::Create(GetParam()).value();
+  EXPECT_TRUE(Compute(cuda, Batch<int16_t>(fbank)).empty());
+  EXPECT_TRUE(Compute(cuda, Batch<float>(fbank), 3).empty());
+}
+
+// Not a test of speed: prints what 64 x 5 s take, for whoever runs this on a GPU.
+TEST_P(CudaFbankBatchTest, PrintsItsTime) {
+  const Fbank fbank = Fbank::Create(GetParam()).value();
+  const CudaFbank cuda = CudaFbank::Create(GetParam()).value();
+  Batch<int16_t> batch(fbank);
+  for (int b = 0; b < 64; ++b) batch.Append(testing::HardSignals(80000, b)[0].second);
+  DeviceArray<int16_t> samples(batch.samples);
+  DeviceArray<int64_t> sample_offsets(batch.sample_offsets);
+  DeviceArray<int32_t> frame_offsets(batch.frame_offsets);
+  DeviceArray<float> features(int64_t{batch.num_frames()} * 80);
+  cudaEvent_t begin, end;
+  TING_ASSERT_CUDA(cudaEventCreate(&begin));
+  TING_ASSERT_CUDA(cudaEventCreate(&end));
+  float best = INFINITY;
+  for (int i = 0; i < 20; ++i) {
+    float ms = 0;
+    TING_ASSERT_CUDA(cudaEventRecord(begin, nullptr));
+    EXPECT_TRUE(cuda.Compute(samples.data(), sample_offsets.data(), frame_offsets.data(), 64, batch.num_frames(),
+                             features.data(), nullptr)
+                    .ok());
+    TING_ASSERT_CUDA(cudaEventRecord(end, nullptr));
+    TING_ASSERT_CUDA(cudaEventSynchronize(end));
+    TING_ASSERT_CUDA(cudaEventElapsedTime(&ms, begin, end));
+    best = std::min(best, ms);
+  }
+  std::printf("64 x 5 s: %.1f us\n", best * 1e3);
+  TING_ASSERT_CUDA(cudaEventDestroy(begin));
+  TING_ASSERT_CUDA(cudaEventDestroy(end));
+}
+
+}  // namespace
+}  // namespace ting
