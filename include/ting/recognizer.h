@@ -77,6 +77,10 @@ class Recognizer {
 
   virtual const ModelInfo& info() const = 0;
 
+  // Another recogniser of this model on this device, for another thread: it shares the weights. On a GPU two or three of
+  // them keep the device busy while the CPU packs audio and writes text.
+  virtual Result<std::unique_ptr<Recognizer>> Clone() = 0;
+
   // Recognises a batch; results[i] belongs to batch[i]. Rows are packed, not padded: an utterance's text
   // does not depend on its neighbours. An utterance that cannot be decoded (too short, not finite) has its
   // own status. Options that make no sense for this model fail every utterance with the same sentence.

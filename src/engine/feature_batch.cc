@@ -40,21 +40,30 @@ struct Task {
 
 }  // namespace
 
-void FeatureBatch::Compute(std::span<const Audio> batch, const Fbank& fbank, int min_frames, ThreadPool& pool,
-                           std::vector<RecognitionResult>& results) {
+void FeatureBatch::Admit(std::span<const Audio> batch, const Fbank& fbank, int min_frames, ThreadPool& pool,
+                         std::vector<RecognitionResult>& results) {
   utterances_.clear();
   rows_.Assign({});
-  std::vector<Task> tasks;
-  for (size_t i = 0; i < batch.size(); ++i) {
+  pool.ParallelFor(static_cast<int64_t>(batch.size()), [&](int64_t i, int) {
     results[i].audio_s = batch[i].seconds();
     results[i].status = CheckAudio(batch[i], fbank, min_frames);
+  });
+  for (size_t i = 0; i < batch.size(); ++i) {
     if (!results[i].status.ok()) continue;
-    const int64_t frames = fbank.NumFrames(static_cast<int64_t>(batch[i].samples.size()));
-    for (int64_t first = 0; first < frames; first += kTaskFrames) {
-      tasks.push_back({static_cast<int>(utterances_.size()), first, std::min(kTaskFrames, frames - first)});
-    }
     utterances_.push_back(static_cast<int>(i));
-    rows_.Append(static_cast<int32_t>(frames));
+    rows_.Append(static_cast<int32_t>(fbank.NumFrames(static_cast<int64_t>(batch[i].samples.size()))));
+  }
+}
+
+void FeatureBatch::Compute(std::span<const Audio> batch, const Fbank& fbank, int min_frames, ThreadPool& pool,
+                           std::vector<RecognitionResult>& results) {
+  Admit(batch, fbank, min_frames, pool, results);
+  std::vector<Task> tasks;
+  for (int b = 0; b < rows_.num_sequences(); ++b) {
+    const int64_t frames = rows_.length(b);
+    for (int64_t first = 0; first < frames; first += kTaskFrames) {
+      tasks.push_back({b, first, std::min(kTaskFrames, frames - first)});
+    }
   }
   const int64_t bins = fbank.num_mel_bins();
   features_.resize(static_cast<size_t>(rows_.num_rows()) * bins);

@@ -17,7 +17,10 @@ namespace ting {
 
 class FeatureBatch {
  public:
-  // Fills the batch and results[i].status and audio_s of every utterance. Reuses its memory from call to call.
+  // Which utterances are in the batch, with results[i].status and audio_s of every one, and how many frames they have.
+  void Admit(std::span<const Audio> batch, const Fbank& fbank, int min_frames, ThreadPool& pool,
+             std::vector<RecognitionResult>& results);
+  // The same, and their features. Reuses its memory from call to call.
   void Compute(std::span<const Audio> batch, const Fbank& fbank, int min_frames, ThreadPool& pool,
                std::vector<RecognitionResult>& results);
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <iterator>
 #include <new>
 
 #include "base/status_macros.h"
@@ -37,6 +38,14 @@ StepOptions StepOptionsOf(const DecodeOptions& options) {
   return {options.chunk_frames, options.num_left_chunks, options.blank_penalty};
 }
 
+TokenHypothesis HypothesisOf(GreedyResult best) {
+  return {std::move(best.tokens), std::move(best.times), std::move(best.confidences), best.score, best.score, 0,
+          std::exp(best.score)};
+}
+TokenHypothesis HypothesisOf(PrefixHypothesis prefix) {
+  return {std::move(prefix.tokens), std::move(prefix.times), {}, prefix.score, prefix.score, 0, std::exp(prefix.score)};
+}
+
 // The tokens of each hypothesis of each sequence, as the tree builder takes them.
 std::vector<TokenLists> TokensOf(const std::vector<std::vector<TokenHypothesis>>& nbest) {
   std::vector<TokenLists> tokens(nbest.size());
@@ -48,25 +57,54 @@ std::vector<TokenLists> TokensOf(const std::vector<std::vector<TokenHypothesis>>
 
 }  // namespace
 
-Result<std::unique_ptr<U2Recognizer>> U2Recognizer::Create(U2Model model, const RecognizerOptions& options) {
+namespace {
+
+// A GPU's recogniser needs the CPU to pack samples and to write text; spinning threads would be in each other's way.
+constexpr int kGpuThreads = 2;
+
+int NumThreads(const RecognizerOptions& options) {
+  const bool gpu = options.device.starts_with("cuda");
+  return gpu && options.num_threads == 0 ? kGpuThreads : options.num_threads;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<U2Recognizer>> U2Recognizer::Create(std::shared_ptr<const U2Model> model,
+                                                           const RecognizerOptions& options) {
+  return Create(std::move(model), nullptr, options);
+}
+
+Result<std::unique_ptr<U2Recognizer>> U2Recognizer::Create(std::shared_ptr<const U2Model> model,
+                                                           std::shared_ptr<Device> device,
+                                                           const RecognizerOptions& options) {
   if (options.num_threads < 0 || options.num_threads > 1024) {
     return InvalidArgument("{} threads; use 1 to 1024, or 0 for one a core", options.num_threads);
   }
-  const ModelInfo& info = model.info;
-  TING_ASSIGN_OR_RETURN(
-      Fbank fbank, Fbank::Create({info.sample_rate_hz, info.num_mel_bins, static_cast<float>(model.frame_length_ms),
-                                  static_cast<float>(info.frame_shift_ms)}));
-  std::unique_ptr<U2Recognizer> recognizer(new U2Recognizer(std::move(model), std::move(fbank), options.num_threads));
-  TING_ASSIGN_OR_RETURN(recognizer->device_,
-                        CreateDevice(options, recognizer->model_.info.precision, recognizer->pool_));
+  const ModelInfo& info = model->info;
+  const FbankOptions features{info.sample_rate_hz, info.num_mel_bins, static_cast<float>(model->frame_length_ms),
+                              static_cast<float>(info.frame_shift_ms)};
+  TING_ASSIGN_OR_RETURN(Fbank fbank, Fbank::Create(features));
+  std::unique_ptr<U2Recognizer> recognizer(
+      new U2Recognizer(std::move(model), options, std::move(fbank), NumThreads(options)));
+  if (device == nullptr) {
+    TING_ASSIGN_OR_RETURN(device, CreateDevice(options, info.precision, recognizer->pool_));
+  }
+  recognizer->device_ = std::move(device);
   TING_ASSIGN_OR_RETURN(recognizer->runner_,
-                        U2Runner::Create(recognizer->model_, *recognizer->device_, options.profile));
+                        U2Runner::Create(*recognizer->model_, *recognizer->device_, options.profile));
+  TING_ASSIGN_OR_RETURN(recognizer->stages_, CreateDeviceStages(*recognizer->device_, features));
   return recognizer;
+}
+
+// A GPU is shared, with the weights in its memory; the CPU's device is no more than a thread pool.
+Result<std::unique_ptr<Recognizer>> U2Recognizer::Clone() {
+  TING_ASSIGN_OR_RETURN(auto clone, Create(model_, device_->uses_host_memory() ? nullptr : device_, options_));
+  return std::unique_ptr<Recognizer>(std::move(clone));
 }
 
 Result<DecodeOptions> U2Recognizer::Resolve(const DecodeOptions& options) const {
   DecodeOptions resolved = options;
-  const ModelInfo& model = model_.info;
+  const ModelInfo& model = model_->info;
   if (options.beam < 1 || options.beam > kMaxBeam)
     return InvalidArgument("a beam of {}; use 1 to {}", options.beam, kMaxBeam);
   if (options.nbest < 1 || options.nbest > options.beam) {
@@ -77,8 +115,8 @@ Result<DecodeOptions> U2Recognizer::Resolve(const DecodeOptions& options) const 
   if (needs_decoder && model.left_decoder_layers == 0) {
     return FailedPrecondition("the model has no attention decoder; use mode greedy or prefix_beam");
   }
-  resolved.ctc_weight = options.ctc_weight.value_or(static_cast<float>(model_.default_ctc_weight));
-  resolved.reverse_weight = options.reverse_weight.value_or(static_cast<float>(model_.default_reverse_weight));
+  resolved.ctc_weight = options.ctc_weight.value_or(static_cast<float>(model_->default_ctc_weight));
+  resolved.reverse_weight = options.reverse_weight.value_or(static_cast<float>(model_->default_reverse_weight));
   const float reverse = *resolved.reverse_weight;
   if (!std::isfinite(*resolved.ctc_weight) || !(reverse >= 0 && reverse <= 1)) {
     return InvalidArgument("ctc_weight {} and reverse_weight {}; the second must lie in [0, 1]", *resolved.ctc_weight,
@@ -112,11 +150,13 @@ std::vector<RecognitionResult> U2Recognizer::Recognize(std::span<const Audio> ba
     if (!resolved.ok()) return fail(resolved.status()), results;
     {
       const StageTimer timer(step.frontend_ms);
-      features_.Compute(batch, fbank_, model_.info.min_feature_frames, pool_, results);
+      if (const Status status = ComputeFeatures(batch, results); !status.ok()) return fail(status), results;
     }
     NBestLists nbest(features_.utterances().size());
     if (!nbest.empty()) {
-      if (const Status status = RunStep(*resolved, step, nbest); !status.ok()) return fail(status), results;
+      const Status status = RunStep(*resolved, step, nbest);
+      if (status.code() == StatusCode::kResourceExhausted && nbest.size() > 1) return RecognizeHalves(batch, options, times);
+      if (!status.ok()) return fail(status), results;
     }
     {
       const StageTimer timer(step.text_ms);
@@ -132,11 +172,36 @@ std::vector<RecognitionResult> U2Recognizer::Recognize(std::span<const Audio> ba
   return results;
 }
 
+std::vector<RecognitionResult> U2Recognizer::RecognizeHalves(std::span<const Audio> batch, const DecodeOptions& options,
+                                                             StageTimes* times) {
+  const size_t half = batch.size() / 2;
+  std::vector<RecognitionResult> results = Recognize(batch.first(half), options, times);
+  std::vector<RecognitionResult> rest = Recognize(batch.subspan(half), options, times);
+  std::move(rest.begin(), rest.end(), std::back_inserter(results));
+  return results;
+}
+
+Status U2Recognizer::ComputeFeatures(std::span<const Audio> batch, std::vector<RecognitionResult>& results) {
+  const int min_frames = model_->info.min_feature_frames;
+  if (!stages_) {
+    features_.Compute(batch, fbank_, min_frames, pool_, results);
+    step_features_ = features_.features();
+    return Status();
+  }
+  features_.Admit(batch, fbank_, min_frames, pool_, results);
+  std::vector<std::span<const float>> samples;
+  for (const int i : features_.utterances()) samples.emplace_back(batch[i].samples);
+  if (samples.empty()) return Status();
+  TING_ASSIGN_OR_RETURN(step_features_, stages_->Features(samples, features_.rows(), pool_, runner_->stream()));
+  return Status();
+}
+
 Status U2Recognizer::RunStep(const DecodeOptions& options, StageTimes& times, NBestLists& nbest) {
   StepOutput encoder;
   {
     const StageTimer timer(times.encoder_ms);
-    TING_ASSIGN_OR_RETURN(encoder, runner_->Encode(features_.features(), features_.rows(), StepOptionsOf(options)));
+    TING_ASSIGN_OR_RETURN(
+        encoder, runner_->Encode(step_features_, stages_ == nullptr, features_.rows(), StepOptionsOf(options)));
   }
   if (options.mode == DecodeMode::kAttention) {
     const StageTimer timer(times.decoder_ms);
@@ -151,7 +216,17 @@ Status U2Recognizer::RunStep(const DecodeOptions& options, StageTimes& times, NB
 Status U2Recognizer::SearchCtc(const StepOutput& encoder, const DecodeOptions& options, StageTimes& times,
                                NBestLists& nbest) {
   const bool greedy = options.mode == DecodeMode::kGreedy;
-  const int k = greedy ? 1 : std::min(options.beam, model_.info.vocab_size);
+  const int k = greedy ? 1 : std::min(options.beam, model_->info.vocab_size);
+  if (stages_ && k <= stages_->max_beam() && options.beam <= stages_->max_beam()) {
+    TopKRows rows;
+    {
+      const StageTimer timer(times.encoder_ms);
+      TING_ASSIGN_OR_RETURN(rows, runner_->CtcTopK(encoder, k, StepOptionsOf(options)));
+      TING_RETURN_IF_ERROR(runner_->stream().Synchronize());  // for the times alone
+    }
+    const StageTimer timer(times.search_ms);
+    return SearchOnDevice(rows, options, nbest);
+  }
   const float* logp = nullptr;
   const int32_t* ids = nullptr;
   {
@@ -159,7 +234,7 @@ Status U2Recognizer::SearchCtc(const StepOutput& encoder, const DecodeOptions& o
     TING_RETURN_IF_ERROR(runner_->CtcTopK(encoder, k, StepOptionsOf(options), &logp, &ids));
   }
   const StageTimer timer(times.search_ms);
-  if (!greedy) PrepareSearches({options.beam, k, model_.info.blank_id});
+  if (!greedy) PrepareSearches({options.beam, k, model_->info.blank_id});
   std::vector<Status> statuses(nbest.size());
   pool_.ParallelFor(static_cast<int64_t>(nbest.size()), [&](int64_t b, int thread) {
     const int64_t first = encoder.rows->begin(static_cast<int>(b));
@@ -174,6 +249,21 @@ Status U2Recognizer::SearchCtc(const StepOutput& encoder, const DecodeOptions& o
   return Status();
 }
 
+Status U2Recognizer::SearchOnDevice(const TopKRows& rows, const DecodeOptions& options, NBestLists& nbest) {
+  const int32_t blank_id = model_->info.blank_id;
+  if (options.mode == DecodeMode::kGreedy) {
+    TING_ASSIGN_OR_RETURN(auto found, stages_->Greedy(rows, blank_id, runner_->stream()));
+    for (size_t b = 0; b < nbest.size(); ++b) nbest[b].push_back(HypothesisOf(std::move(found[b])));
+    return Status();
+  }
+  const int k = static_cast<int>(rows.logp.tensor.shape[1]);
+  TING_ASSIGN_OR_RETURN(auto found, stages_->PrefixBeam(rows, {options.beam, k, blank_id}, runner_->stream()));
+  for (size_t b = 0; b < nbest.size(); ++b) {
+    for (PrefixHypothesis& prefix : found[b]) nbest[b].push_back(HypothesisOf(std::move(prefix)));
+  }
+  return Status();
+}
+
 void U2Recognizer::PrepareSearches(const PrefixBeamOptions& options) {
   const bool same = options.beam == search_options_.beam && options.token_beam == search_options_.token_beam;
   if (same && !searches_.empty()) return;  // their arenas have grown already
@@ -182,18 +272,13 @@ void U2Recognizer::PrepareSearches(const PrefixBeamOptions& options) {
 }
 
 void U2Recognizer::Greedy(const CtcFrames& frames, std::vector<TokenHypothesis>& nbest) const {
-  GreedyResult best = CtcGreedySearch(frames, model_.info.blank_id);
-  nbest.push_back({std::move(best.tokens), std::move(best.times), std::move(best.confidences), best.score, best.score,
-                   0, std::exp(best.score)});
+  nbest.push_back(HypothesisOf(CtcGreedySearch(frames, model_->info.blank_id)));
 }
 
 Status U2Recognizer::PrefixBeam(const CtcFrames& frames, CtcPrefixBeam& search, std::vector<TokenHypothesis>& nbest) {
   search.Reset();
   TING_RETURN_IF_ERROR(search.AcceptFrames(frames));
-  for (PrefixHypothesis& prefix : search.NBest()) {
-    nbest.push_back(
-        {std::move(prefix.tokens), std::move(prefix.times), {}, prefix.score, prefix.score, 0, std::exp(prefix.score)});
-  }
+  for (PrefixHypothesis& prefix : search.NBest()) nbest.push_back(HypothesisOf(std::move(prefix)));
   return Status();
 }
 
@@ -203,7 +288,7 @@ Status U2Recognizer::Rescore(const StepOutput& encoder, const DecodeOptions& opt
   std::vector<float> left_logp, right_logp;
   const auto score = [&](DecoderSide side, TokenDirection direction, TokenTree& tree,
                          std::vector<float>& logp) -> Status {
-    tree = BuildTokenTree(tokens, direction, model_.info.sos_id, model_.info.eos_id);
+    tree = BuildTokenTree(tokens, direction, model_->info.sos_id, model_->info.eos_id);
     TING_RETURN_IF_ERROR(runner_->PrepareDecoder(side, encoder));
     return runner_->Score(side, tree, &logp);
   };
@@ -236,7 +321,7 @@ Status U2Recognizer::SearchAttention(const StepOutput& encoder, const DecodeOpti
   for (int b = 0; b < encoder.rows->num_sequences(); ++b) frames.push_back(encoder.rows->length(b));
   TING_RETURN_IF_ERROR(runner_->PrepareDecoder(DecoderSide::kLeft, encoder));
   TING_RETURN_IF_ERROR(runner_->BeginSearch(MaxSearchRows(frames, options.beam)));
-  const ModelInfo& model = model_.info;
+  const ModelInfo& model = model_->info;
   TING_ASSIGN_OR_RETURN(
       auto found,
       AttentionSearch(frames, {options.beam, options.length_penalty, model.sos_id, model.eos_id, model.vocab_size},
@@ -253,12 +338,12 @@ Status U2Recognizer::SearchAttention(const StepOutput& encoder, const DecodeOpti
 }
 
 Status U2Recognizer::WriteText(const std::vector<TokenHypothesis>& nbest, int limit, RecognitionResult& result) const {
-  const TokenTimeOptions times{model_.info.frame_shift_ms * model_.info.subsampling_rate};
+  const TokenTimeOptions times{model_->info.frame_shift_ms * model_->info.subsampling_rate};
   for (const TokenHypothesis& source : std::span(nbest).first(std::min<size_t>(nbest.size(), limit))) {
     Hypothesis hypothesis;
-    TING_ASSIGN_OR_RETURN(hypothesis.text, Detokenize(model_.tokens, source.tokens));
+    TING_ASSIGN_OR_RETURN(hypothesis.text, Detokenize(model_->tokens, source.tokens));
     TING_ASSIGN_OR_RETURN(hypothesis.tokens,
-                          MakeTokenSpans(model_.tokens, source.tokens, source.frames, source.token_confidences, times));
+                          MakeTokenSpans(model_->tokens, source.tokens, source.frames, source.token_confidences, times));
     hypothesis.words = MakeWordSpans(hypothesis.tokens);
     hypothesis.score = source.score;
     hypothesis.ctc_score = source.ctc_score;
@@ -272,53 +357,37 @@ Status U2Recognizer::WriteText(const std::vector<TokenHypothesis>& nbest, int li
 Result<std::vector<float>> U2Recognizer::Features(const Audio& audio) {
   std::vector<RecognitionResult> results(1);
   FeatureBatch features;
-  features.Compute({&audio, 1}, fbank_, model_.info.min_feature_frames, pool_, results);
+  features.Compute({&audio, 1}, fbank_, model_->info.min_feature_frames, pool_, results);
   TING_RETURN_IF_ERROR(results[0].status);
   const float* data = features.features();
-  return std::vector<float>(data, data + static_cast<size_t>(features.rows().num_rows()) * model_.info.num_mel_bins);
+  return std::vector<float>(data, data + static_cast<size_t>(features.rows().num_rows()) * model_->info.num_mel_bins);
 }
 
 Result<std::vector<float>> U2Recognizer::CtcLogProbs(std::span<const float> features, const DecodeOptions& options) {
-  const auto bins = static_cast<size_t>(model_.info.num_mel_bins);
+  const auto bins = static_cast<size_t>(model_->info.num_mel_bins);
   const size_t frames = features.size() / bins;
-  if (features.size() % bins != 0 || frames < static_cast<size_t>(model_.info.min_feature_frames)) {
+  if (features.size() % bins != 0 || frames < static_cast<size_t>(model_->info.min_feature_frames)) {
     return InvalidArgument("{} numbers are no features of {} bins and at least {} frames", features.size(), bins,
-                           model_.info.min_feature_frames);
+                           model_->info.min_feature_frames);
   }
   TING_ASSIGN_OR_RETURN(const DecodeOptions resolved, Resolve(options));
   const RowSet rows = RowSet::FromLengths(std::vector<int32_t>{static_cast<int32_t>(frames)});
-  TING_ASSIGN_OR_RETURN(const StepOutput encoder, runner_->Encode(features.data(), rows, StepOptionsOf(resolved)));
+  TING_ASSIGN_OR_RETURN(const StepOutput encoder, runner_->Encode(features.data(), /*on_host=*/true, rows, StepOptionsOf(resolved)));
   TING_ASSIGN_OR_RETURN(const TensorView logp, runner_->CtcLogProbs(encoder, StepOptionsOf(resolved)));
   return std::vector<float>(logp.as<float>(), logp.as<float>() + logp.num_elements());
 }
 
 std::string U2Recognizer::GraphText() const {
   std::string text;
-  for (const auto& [name, graph] : model_.module.graphs) text += PrintGraph(graph) + "\n";
+  for (const auto& [name, graph] : model_->module.graphs) text += PrintGraph(graph) + "\n";
   return text;
 }
 
-namespace {
-
-// A GPU takes the weights as the file has them and converts them on the way to its memory.
-Result<U2Model> LoadForGpu(const std::string& path, std::optional<Precision> precision) {
-  TING_ASSIGN_OR_RETURN(U2Model model, LoadU2Model(path, std::nullopt));
-  const Precision asked = precision.value_or(model.info.precision);
-  if (model.info.precision == Precision::kBF16 && asked != Precision::kBF16) {
-    return InvalidArgument("{} holds bf16 weights, which cannot become {}; build it again with --precision f32", path,
-                           PrecisionName(asked));
-  }
-  model.info.precision = asked;
-  return model;
-}
-
-}  // namespace
-
 Result<std::unique_ptr<Recognizer>> Recognizer::Load(const std::string& path, const RecognizerOptions& options) {
   try {
-    const bool gpu = options.device.starts_with("cuda");
-    TING_ASSIGN_OR_RETURN(U2Model model, gpu ? LoadForGpu(path, options.precision) : LoadU2Model(path, options.precision));
-    TING_ASSIGN_OR_RETURN(auto recognizer, U2Recognizer::Create(std::move(model), options));
+    TING_ASSIGN_OR_RETURN(U2Model model, LoadU2ModelFor(options.device, path, options.precision));
+    TING_ASSIGN_OR_RETURN(auto recognizer,
+                          U2Recognizer::Create(std::make_shared<const U2Model>(std::move(model)), options));
     return std::unique_ptr<Recognizer>(std::move(recognizer));
   } catch (const std::bad_alloc&) {
     return ResourceExhausted("out of memory while loading {}", path);

@@ -29,9 +29,14 @@ struct TokenHypothesis {
 
 class U2Recognizer : public Recognizer {
  public:
-  static Result<std::unique_ptr<U2Recognizer>> Create(U2Model model, const RecognizerOptions& options);
+  static Result<std::unique_ptr<U2Recognizer>> Create(std::shared_ptr<const U2Model> model,
+                                                      const RecognizerOptions& options);
+  // On a device that exists: null makes one.
+  static Result<std::unique_ptr<U2Recognizer>> Create(std::shared_ptr<const U2Model> model, std::shared_ptr<Device> device,
+                                                      const RecognizerOptions& options);
 
-  const ModelInfo& info() const override { return model_.info; }
+  const ModelInfo& info() const override { return model_->info; }
+  Result<std::unique_ptr<Recognizer>> Clone() override;
   std::vector<RecognitionResult> Recognize(std::span<const Audio> batch, const DecodeOptions& options,
                                            StageTimes* times) override;
   Result<std::vector<float>> Features(const Audio& audio) override;
@@ -43,13 +48,18 @@ class U2Recognizer : public Recognizer {
   // n-best lists of every sequence of the step, best first.
   using NBestLists = std::vector<std::vector<TokenHypothesis>>;
 
-  U2Recognizer(U2Model model, Fbank fbank, int num_threads)
-      : model_(std::move(model)), pool_(num_threads), fbank_(std::move(fbank)) {}
+  U2Recognizer(std::shared_ptr<const U2Model> model, const RecognizerOptions& options, Fbank fbank, int num_threads)
+      : model_(std::move(model)), options_(options), pool_(num_threads), fbank_(std::move(fbank)) {}
+  // What a step that does not fit into the device's memory becomes.
+  std::vector<RecognitionResult> RecognizeHalves(std::span<const Audio> batch, const DecodeOptions& options,
+                                                 StageTimes* times);
+  Status ComputeFeatures(std::span<const Audio> batch, std::vector<RecognitionResult>& results);
 
   // Options with the model's defaults filled in, or why they make no sense for it.
   Result<DecodeOptions> Resolve(const DecodeOptions& options) const;
   Status RunStep(const DecodeOptions& options, StageTimes& times, NBestLists& nbest);
   Status SearchCtc(const StepOutput& encoder, const DecodeOptions& options, StageTimes& times, NBestLists& nbest);
+  Status SearchOnDevice(const TopKRows& rows, const DecodeOptions& options, NBestLists& nbest);
   void PrepareSearches(const PrefixBeamOptions& options);
   void Greedy(const CtcFrames& frames, std::vector<TokenHypothesis>& nbest) const;
   static Status PrefixBeam(const CtcFrames& frames, CtcPrefixBeam& search, std::vector<TokenHypothesis>& nbest);
@@ -57,10 +67,13 @@ class U2Recognizer : public Recognizer {
   Status SearchAttention(const StepOutput& encoder, const DecodeOptions& options, NBestLists& nbest);
   Status WriteText(const std::vector<TokenHypothesis>& nbest, int limit, RecognitionResult& result) const;
 
-  U2Model model_;
+  std::shared_ptr<const U2Model> model_;
+  RecognizerOptions options_;
   ThreadPool pool_;
-  std::unique_ptr<Device> device_;
+  std::shared_ptr<Device> device_;
   std::unique_ptr<U2Runner> runner_;
+  std::unique_ptr<DeviceStages> stages_;  // null: features and searches on the CPU
+  const float* step_features_ = nullptr;  // of the step, in the device's memory where stages_ is set
   Fbank fbank_;
   FeatureBatch features_;
   PrefixBeamOptions search_options_;

@@ -41,20 +41,26 @@ Result<Executor*> U2Runner::Find(const std::string& graph) {
   return (executors_[graph] = std::move(executor)).get();
 }
 
-Result<StepOutput> U2Runner::Encode(const float* features, const RowSet& rows, const StepOptions& options) {
+Result<StepOutput> U2Runner::Encode(const float* features, bool on_host, const RowSet& rows,
+                                    const StepOptions& options) {
   TING_ASSIGN_OR_RETURN(Executor * executor, Find("encoder"));
   const StepInput input{{const_cast<float*>(features), DType::kF32, {rows.num_rows(), model_.info.num_mel_bins}},
                         &rows,
-                        /*on_host=*/true};
+                        on_host};
   TING_RETURN_IF_ERROR(executor->Run({&input, 1}, {}, options, *stream_, &outputs_));
   return outputs_[0];
 }
 
-Status U2Runner::CtcTopK(const StepOutput& encoder, int k, const StepOptions& options, const float** logp,
-                         const int32_t** ids) {
+Result<TopKRows> U2Runner::CtcTopK(const StepOutput& encoder, int k, const StepOptions& options) {
   TING_ASSIGN_OR_RETURN(Executor * executor, Find("ctc"));
   const StepInput input{encoder.tensor, encoder.rows};
   TING_RETURN_IF_ERROR(executor->Run({&input, 1}, {{"K", k}}, options, *stream_, &outputs_));
+  return TopKRows{outputs_[0], outputs_[1]};
+}
+
+Status U2Runner::CtcTopK(const StepOutput& encoder, int k, const StepOptions& options, const float** logp,
+                         const int32_t** ids) {
+  TING_RETURN_IF_ERROR(CtcTopK(encoder, k, options).status());
   TING_RETURN_IF_ERROR(FetchOutputs());
   *logp = outputs_[0].tensor.as<float>();
   *ids = outputs_[1].tensor.as<int32_t>();
@@ -105,12 +111,16 @@ Result<StepOutput> U2Runner::Decode(DecoderSide which, const TreeRows& rows) {
   return outputs_[0];
 }
 
-Status U2Runner::Score(DecoderSide side, const TokenTree& tree, std::vector<float>* target_logp) {
+Status U2Runner::QueueScore(DecoderSide side, const TokenTree& tree) {
   TING_RETURN_IF_ERROR(EnsurePools(side, tree.rows.size()));
   TING_ASSIGN_OR_RETURN(const StepOutput hidden, Decode(side, tree.rows));
   TING_ASSIGN_OR_RETURN(Executor * executor, Find(std::string("score_") + SideName(side)));
   const StepInput inputs[] = {{hidden.tensor}, HostInput(tree.target_rows), HostInput(tree.target_ids)};
-  TING_RETURN_IF_ERROR(executor->Run(inputs, {}, {}, *stream_, &outputs_));
+  return executor->Run(inputs, {}, {}, *stream_, &outputs_);
+}
+
+Status U2Runner::Score(DecoderSide side, const TokenTree& tree, std::vector<float>* target_logp) {
+  TING_RETURN_IF_ERROR(QueueScore(side, tree));
   TING_RETURN_IF_ERROR(FetchOutputs());
   const float* logp = outputs_[0].tensor.as<float>();
   target_logp->assign(logp, logp + outputs_[0].tensor.num_elements());

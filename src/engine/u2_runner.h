@@ -14,6 +14,7 @@
 #include "decoders/attention_search.h"
 #include "decoders/ctc_frames.h"
 #include "decoders/token_tree.h"
+#include "engine/device_stages.h"
 #include "models/u2/u2_model.h"
 #include "runtime/executor.h"
 #include "ting/status.h"
@@ -27,17 +28,20 @@ class U2Runner : public StepScorer {
   // The model and the device outlive the runner.
   static Result<std::unique_ptr<U2Runner>> Create(const U2Model& model, Device& device, bool profile);
 
-  // features [F, mel] packed as `rows` says; encoder rows of the batch.
-  Result<StepOutput> Encode(const float* features, const RowSet& rows, const StepOptions& options);
-  // The best `k` symbols of every encoder row.
+  // features [F, mel] packed as `rows` says, on the host or (then with room for padded rows) in the device's memory;
+  // encoder rows of the batch.
+  Result<StepOutput> Encode(const float* features, bool on_host, const RowSet& rows, const StepOptions& options);
+  // The best `k` symbols of every encoder row, in the device's memory; and the same on the host.
+  Result<TopKRows> CtcTopK(const StepOutput& encoder, int k, const StepOptions& options);
   Status CtcTopK(const StepOutput& encoder, int k, const StepOptions& options, const float** logp, const int32_t** ids);
   // The whole matrix [T, V], on the host.
   Result<TensorView> CtcLogProbs(const StepOutput& encoder, const StepOptions& options);
 
   // Keys and values of all decoder layers for the encoder rows; needed before Score and the search steps.
   Status PrepareDecoder(DecoderSide side, const StepOutput& encoder);
-  // Log-probabilities of the tree's targets, in their order.
+  // Log-probabilities of the tree's targets, in their order. QueueScore leaves them on the device.
   Status Score(DecoderSide side, const TokenTree& tree, std::vector<float>* target_logp);
+  Status QueueScore(DecoderSide side, const TokenTree& tree);
   // Starts an attention search over at most `max_rows` rows, then extends it step by step (left decoder).
   Status BeginSearch(int64_t max_rows);
   Status Step(const StepRows& rows, int k, std::vector<float>* logp, std::vector<int32_t>* ids) override;

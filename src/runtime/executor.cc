@@ -307,7 +307,10 @@ Status Executor::Run(std::span<const StepInput> inputs, const std::map<std::stri
   const Status status = profile_ ? issue() : device_.RunRecorded(stream, &(*plan)->recording, std::ref(issue));
   TING_RETURN_IF_ERROR(status.WithContext(context));
   outputs->clear();
-  for (const ValueId id : graph_.outputs) outputs->push_back({tensors_[id], rows_[id]});
+  for (const ValueId id : graph_.outputs) {
+    const bool on_host = device_.uses_host_memory();
+    outputs->push_back({tensors_[id], rows_[id], on_host ? DeviceRows() : DeviceRowsOf(id)});
+  }
   return Status();
 }
 

@@ -33,6 +33,7 @@ struct StepInput {
 struct StepOutput {
   TensorView tensor;
   const RowSet* rows = nullptr;
+  DeviceRows device_rows;  // where the device has the row set; empty on the CPU
 };
 
 struct NodeTime {

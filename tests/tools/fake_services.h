@@ -34,6 +34,9 @@ class FakeRecognizer : public Recognizer {
   }
 
   const ModelInfo& info() const override { return info_; }
+  Result<std::unique_ptr<Recognizer>> Clone() override {
+    return std::unique_ptr<Recognizer>(std::make_unique<FakeRecognizer>(batch_sizes_, last_options_));
+  }
 
   std::vector<RecognitionResult> Recognize(std::span<const Audio> batch, const DecodeOptions& options,
                                            StageTimes* times) override {

@@ -10,6 +10,7 @@
 #include <tuple>
 
 #include "base/status_macros.h"
+#include "ting/benchmark.h"
 #include "tools/ting/command.h"
 #include "tools/ting/model_options.h"
 #include "tools/ting/statistics.h"
@@ -110,12 +111,30 @@ class BenchCommand : public Command {
   const char* examples() const override {
     return "  ting bench -m models/tiny --clips models/samples\n"
            "  ting bench -m model.ting --clips list.tsv --batch 16 --threads 2 --passes 5 --json\n"
-           "  ting bench -m model.ting --clips list.tsv --mode greedy --profile\n";
+           "  ting bench -m model.ting --clips list.tsv --mode greedy --profile\n"
+           "  ting bench --random-weights aishell --stages 1,8,16,64 --device cuda --precision f16\n"
+           "  ting bench -m model.ting --clips list.tsv --device cuda --precision f16 --batch 64 --lanes 3\n";
   }
 
   void AddOptions(CLI::App& app) override {
-    AddModelOptions(app, model_);
-    app.add_option("--clips", clips_, "what to run: as AUDIO of ting transcribe")->required();
+    CLI::Option* model = AddModelOptions(app, model_)->required(false);
+    CLI::Option* clips = app.add_option("--clips", clips_, "what to run: as AUDIO of ting transcribe");
+    CLI::Option* random = app.add_option("--random-weights", random_weights_,
+                                         "instead of a model: aishell or u2pp with random weights, with --stages");
+    random->check(CLI::IsMember({"aishell", "u2pp"}))->excludes(model);
+    CLI::Option* stages = app.add_option("--stages", stages_.batches,
+                                         "instead of clips: time encoder and decoder at these batch sizes");
+    stages->delimiter(',')->check(CLI::Range(1, 4096))->expected(1, 64)->excludes(clips);
+    app.add_option("--frames", stages_.frames, "--stages: feature frames of an utterance")
+        ->check(CLI::Range(7, 100000))
+        ->capture_default_str();
+    app.add_option("--tokens", stages_.tokens, "--stages: tokens of a hypothesis; --beam says how many there are")
+        ->check(CLI::Range(1, 1000))
+        ->capture_default_str();
+    app.add_option("--lanes", lanes_, "recognisers that take batches in turn: 2 or 3 keep a GPU busy")
+        ->check(CLI::Range(1, 64))
+        ->capture_default_str();
+    has_stages_ = stages, has_clips_ = clips, has_model_ = model;
     AddModeOption(app, decode_.mode);
     AddDecodeOptions(app, decode_);
     app.add_option("--batch", batch_, "recordings a call")->check(CLI::Range(1, 4096))->capture_default_str();
@@ -131,20 +150,30 @@ class BenchCommand : public Command {
     app.add_flag("--json", json_, "print one JSON line");
   }
 
-  Status Check() const override { return CheckDecodeOptions(decode_); }
+  Status Check() const override {
+    if (has_model_->empty() && random_weights_.empty()) return InvalidArgument("name a model: --model or --random-weights");
+    if (has_clips_->empty() && has_stages_->empty()) return InvalidArgument("say what to run: --clips or --stages");
+    if (!random_weights_.empty() && has_stages_->empty()) {
+      return InvalidArgument("random weights recognise nothing; use them with --stages");
+    }
+    return CheckDecodeOptions(decode_);
+  }
 
   Result<int> Run(const Services& services) override {
+    if (!has_stages_->empty()) return RunStages(services);
     const Stopwatch load;
-    TING_ASSIGN_OR_RETURN(const std::unique_ptr<Recognizer> recognizer, LoadModel(services, model_));
+    TING_ASSIGN_OR_RETURN(std::unique_ptr<Recognizer> first, LoadModel(services, model_));
     BenchReport report{.load_ms = load.ms()};
+    TING_ASSIGN_OR_RETURN(const Lanes lanes, MakeLanes(std::move(first), lanes_));
+    Recognizer* recognizer = lanes[0].get();
     audio_.sample_rate_hz = recognizer->info().sample_rate_hz;
     TING_ASSIGN_OR_RETURN(const Recordings recordings,
                           ReadRecordings(services, clips_, audio_, model_.recognizer.num_threads));
-    for (int i = 0; i < warmup_; ++i) RunTimedPass(*recognizer, recordings.audio, decode_, batch_, Results::kDrop);
+    for (int i = 0; i < warmup_; ++i) RunTimedPass(lanes, recordings.audio, decode_, batch_, Results::kDrop);
     size_t num_failed = recordings.num_failed;
     for (int i = 0; i < passes_; ++i) {
       const TimedPass pass =
-          RunTimedPass(*recognizer, recordings.audio, decode_, batch_, i == 0 ? Results::kKeep : Results::kDrop);
+          RunTimedPass(lanes, recordings.audio, decode_, batch_, i == 0 ? Results::kKeep : Results::kDrop);
       report.rtfx.push_back(recordings.seconds * 1e3 / pass.wall_ms);
       report.batch_ms.insert(report.batch_ms.end(), pass.batch_ms.begin(), pass.batch_ms.end());
       report.stages += pass.stages;
@@ -158,6 +187,24 @@ class BenchCommand : public Command {
   }
 
  private:
+  Result<int> RunStages(const Services& services) {
+    stages_.beam = decode_.beam;
+    const std::string model = random_weights_.empty() ? model_.path : "random:" + random_weights_;
+    TING_ASSIGN_OR_RETURN(const auto results, BenchmarkStages(model, model_.recognizer, stages_));
+    if (!json_) {
+      *services.out << fmt::format("{}, {} frames, CTC head with the best {}; {} hypotheses of {} tokens\n", model,
+                                   stages_.frames, stages_.beam, stages_.beam, stages_.tokens)
+                    << fmt::format("{:>5} {:>12} {:>12}\n", "batch", "encoder ms", "decoder ms");
+    }
+    for (const StageBenchmark& r : results) {
+      const nlohmann::ordered_json json = {
+          {"batch", r.batch}, {"encoder_ms", r.encoder_ms}, {"decoder_ms", r.decoder_ms}};
+      *services.out << (json_ ? json.dump() + "\n"
+                              : fmt::format("{:>5} {:>12.3f} {:>12.3f}\n", r.batch, r.encoder_ms, r.decoder_ms));
+    }
+    return kExitOk;
+  }
+
   static size_t TellFailures(const Services& services, const Recordings& recordings,
                              const std::vector<RecognitionResult>& results) {
     size_t num_failed = 0;
@@ -184,7 +231,10 @@ class BenchCommand : public Command {
   DecodeOptions decode_;
   ReadAudioOptions audio_;
   std::vector<std::string> clips_;
-  int batch_ = 1, warmup_ = 1, passes_ = 3;
+  StageBenchmarkOptions stages_;
+  std::string random_weights_;
+  CLI::Option *has_stages_ = nullptr, *has_clips_ = nullptr, *has_model_ = nullptr;
+  int batch_ = 1, warmup_ = 1, passes_ = 3, lanes_ = 1;
   bool json_ = false;
 };
 

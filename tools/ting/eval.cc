@@ -93,8 +93,9 @@ class EvalCommand : public Command {
       TING_ASSIGN_OR_RETURN(golden_, Golden::Load(golden_path_));
       decode_.nbest = std::min(2, decode_.beam);  // for the gap
     }
-    TING_ASSIGN_OR_RETURN(const std::unique_ptr<Recognizer> recognizer, LoadModel(services, model_));
+    TING_ASSIGN_OR_RETURN(std::unique_ptr<Recognizer> recognizer, LoadModel(services, model_));
     audio_.sample_rate_hz = recognizer->info().sample_rate_hz;
+    TING_ASSIGN_OR_RETURN(const Lanes lanes, MakeLanes(std::move(recognizer), 1));
     TING_ASSIGN_OR_RETURN(recordings_, ReadRecordings(services, data_, audio_, model_.recognizer.num_threads));
     failed_ = recordings_.num_failed > 0;
     TING_RETURN_IF_ERROR(ReadReferences());
@@ -104,7 +105,7 @@ class EvalCommand : public Command {
       if (error) return InvalidArgument("{}: cannot be created: {}", output_, error.message());
     }
     for (const std::string& mode : mode_names_) {
-      for (const int batch : batches_) TING_RETURN_IF_ERROR(Evaluate(services, *recognizer, {*ParseMode(mode), batch}));
+      for (const int batch : batches_) TING_RETURN_IF_ERROR(Evaluate(services, lanes, {*ParseMode(mode), batch}));
     }
     *services.out << "Method                  Batch   CER %       N       C       S       D       I  encoder ms  "
                      "decoder ms      RTFx\n"
@@ -140,13 +141,13 @@ class EvalCommand : public Command {
     return {};
   }
 
-  Status Evaluate(const Services& services, Recognizer& recognizer, Setting setting) {
+  Status Evaluate(const Services& services, const Lanes& lanes, Setting setting) {
     DecodeOptions options = decode_;
     options.mode = setting.mode;
     for (int i = 0; i < warmup_; ++i) {
-      RunTimedPass(recognizer, recordings_.audio, options, setting.batch, Results::kDrop);
+      RunTimedPass(lanes, recordings_.audio, options, setting.batch, Results::kDrop);
     }
-    const TimedPass pass = RunTimedPass(recognizer, recordings_.audio, options, setting.batch, Results::kKeep);
+    const TimedPass pass = RunTimedPass(lanes, recordings_.audio, options, setting.batch, Results::kKeep);
     std::vector<KeyedResult> results;
     Transcripts hypotheses;
     for (size_t i = 0; i < pass.results.size(); ++i) {
@@ -162,7 +163,7 @@ class EvalCommand : public Command {
     }
     if (hypotheses.empty()) return InvalidArgument("no recording could be recognised, so there is nothing to score");
     TING_ASSIGN_OR_RETURN(const Score score, ScoreTranscripts(references_, hypotheses));
-    Report(services, recognizer.info(), setting, pass, score);
+    Report(services, lanes[0]->info(), setting, pass, score);
     if (golden_ && Golden::HasMode(setting.mode)) ReportComparison(services, setting, results);
     return WriteOutputs(setting, hypotheses, score);
   }

@@ -2,9 +2,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One pass over recordings that are in memory, in their order and in batches of a fixed size: what `ting bench` and
-// `ting eval` time. The clock covers Recognize alone, from samples to text.
+// `ting eval` time. The clock covers Recognize alone, from samples to text. Several lanes (recognisers of one model)
+// take batches in turn; the clock then runs from the first batch to the last.
 #pragma once
 
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -22,7 +24,11 @@ struct TimedPass {
 
 enum class Results { kKeep, kDrop };
 
-TimedPass RunTimedPass(Recognizer& recognizer, std::span<const Audio> audio, const DecodeOptions& options, int batch,
+using Lanes = std::vector<std::unique_ptr<Recognizer>>;
+// `first` and clones of it, `count` in all.
+Result<Lanes> MakeLanes(std::unique_ptr<Recognizer> first, int count);
+
+TimedPass RunTimedPass(const Lanes& lanes, std::span<const Audio> audio, const DecodeOptions& options, int batch,
                        Results results);
 
 }  // namespace ting::tool

@@ -304,6 +304,13 @@ Result<StateDict> StateDict::Parse(std::span<const std::byte> file, std::shared_
   return dict;
 }
 
+void StateDict::Add(const std::string& name, const std::vector<int64_t>& shape, std::span<const float> values) {
+  const auto bytes = std::as_bytes(values);
+  copies_.push_back(std::make_shared<const std::vector<std::byte>>(bytes.begin(), bytes.end()));
+  tensors_.emplace(name, TensorEntry{DType::kF32, shape, static_cast<int64_t>(values.size()), copies_.back()->data()});
+  names_.push_back(name);
+}
+
 const TensorEntry* StateDict::Find(std::string_view name) const {
   const auto it = tensors_.find(name);
   return it == tensors_.end() ? nullptr : &it->second;

@@ -37,6 +37,9 @@ class StateDict {
   // The same for a file in memory, which `owner` keeps alive.
   static Result<StateDict> Parse(std::span<const std::byte> file, std::shared_ptr<const void> owner);
 
+  // Adds a tensor of its own memory; the name must be new.
+  void Add(const std::string& name, const std::vector<int64_t>& shape, std::span<const float> values);
+
   const TensorEntry* Find(std::string_view name) const;  // null: no such tensor
   bool Has(std::string_view name) const { return Find(name) != nullptr; }
   const std::vector<std::string>& names() const { return names_; }  // in the order of the file

@@ -8,6 +8,7 @@
 #include "base/status_macros.h"
 #include "importers/checkpoint/checkpoint.h"
 #include "kernels/subsample_conv2d.h"
+#include "models/u2/random_checkpoint.h"
 #include "models/u2/u2_graphs.h"
 #include "passes/precision/pack_weights.h"
 #include "runtime/engine_file.h"
@@ -63,7 +64,10 @@ Status DescribeSubsampling(U2Model& model) {
 
 Result<U2Model> ImportModel(const std::string& directory, Precision precision, const PassOptions& passes,
                             std::vector<PassTime>* times) {
-  TING_ASSIGN_OR_RETURN(Checkpoint checkpoint, LoadCheckpoint(directory));
+  constexpr std::string_view kRandom = "random:";
+  const bool random = directory.starts_with(kRandom);
+  TING_ASSIGN_OR_RETURN(Checkpoint checkpoint, random ? RandomCheckpoint(std::string_view(directory).substr(kRandom.size()))
+                                                      : LoadCheckpoint(directory));
   U2Model model;
   TING_RETURN_IF_ERROR(DescribeModel(checkpoint, model));
   TING_RETURN_IF_ERROR(DescribeSubsampling(model));
@@ -188,11 +192,24 @@ const char* PrecisionName(Precision precision) {
 Result<U2Model> LoadU2Model(const std::string& path, std::optional<Precision> precision, const PassOptions& passes,
                             std::vector<PassTime>* pass_times) {
   std::error_code error;
-  const bool checkpoint = std::filesystem::is_directory(path, error) || path.ends_with(".pt");
+  const bool checkpoint =
+      std::filesystem::is_directory(path, error) || path.ends_with(".pt") || path.starts_with("random:");
   auto model = checkpoint ? ImportModel(path, precision.value_or(Precision::kF32), passes, pass_times)
                           : LoadEngine(path, precision);
   if (!model.ok()) return model.status();
   model->info.source = path;
+  return model;
+}
+
+Result<U2Model> LoadU2ModelFor(const std::string& device, const std::string& path, std::optional<Precision> precision) {
+  if (!device.starts_with("cuda")) return LoadU2Model(path, precision);
+  TING_ASSIGN_OR_RETURN(U2Model model, LoadU2Model(path, std::nullopt));
+  const Precision asked = precision.value_or(model.info.precision);
+  if (model.info.precision == Precision::kBF16 && asked != Precision::kBF16) {
+    return InvalidArgument("{} holds bf16 weights, which cannot become {}; build it again with --precision f32", path,
+                           PrecisionName(asked));
+  }
+  model.info.precision = asked;
   return model;
 }
 

@@ -25,12 +25,15 @@ struct U2Model {
   Module module;
 };
 
+// `path`: an engine file, a checkpoint (LoadCheckpoint), or "random:ARCHITECTURE" (random_checkpoint.h).
 // `precision`: none keeps an engine file's own, and is f32 for a checkpoint. An engine file in bf16 cannot become f32.
 Result<U2Model> LoadU2Model(const std::string& path, std::optional<Precision> precision, const PassOptions& passes,
                             std::vector<PassTime>* pass_times);
 inline Result<U2Model> LoadU2Model(const std::string& path, std::optional<Precision> precision) {
   return LoadU2Model(path, precision, {}, nullptr);
 }
+// The same for a device: a GPU takes the weights as the file has them and converts them on the way to its memory.
+Result<U2Model> LoadU2ModelFor(const std::string& device, const std::string& path, std::optional<Precision> precision);
 Status SaveU2Model(const U2Model& model, const std::string& path);
 
 const char* PrecisionName(Precision precision);

@@ -1,0 +1,45 @@
+// src/engine/device_stages.h
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a GPU does of a recogniser beside its graphs, so that audio goes in and n-best lists come out: features from
+// samples, and the CTC searches on what the graphs left in its memory. One object a stream, one step at a time.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "decoders/ctc_greedy.h"
+#include "decoders/ctc_prefix_beam.h"
+#include "frontend/fbank.h"
+#include "runtime/device.h"
+#include "runtime/executor.h"
+#include "ting/status.h"
+
+namespace ting {
+
+// Rows of op log_softmax_topk on the device.
+struct TopKRows {
+  StepOutput logp, ids;  // [rows, k] each
+};
+
+class DeviceStages {
+ public:
+  virtual ~DeviceStages() = default;
+  // Features of utterance b in rows [rows.begin(b), …), in the device's memory until the next call, with room for padded
+  // rows. Samples may be freed on return.
+  virtual Result<const float*> Features(std::span<const std::span<const float>> utterances, const RowSet& rows,
+                                        ThreadPool& pool, Stream& stream) = 0;
+
+  // The searches; `max_beam` is the widest that the device does. Results wait for the stream.
+  virtual int max_beam() const = 0;
+  virtual Result<std::vector<GreedyResult>> Greedy(const TopKRows& rows, int32_t blank_id, Stream& stream) = 0;
+  virtual Result<std::vector<std::vector<PrefixHypothesis>>> PrefixBeam(const TopKRows& rows,
+                                                                        const PrefixBeamOptions& options,
+                                                                        Stream& stream) = 0;
+};
+
+// Null for a device that has none (the CPU: frontend/ and decoders/ do the work).
+Result<std::unique_ptr<DeviceStages>> CreateDeviceStages(Device& device, const FbankOptions& options);
+
+}  // namespace ting
