@@ -10,6 +10,7 @@
 
 #include "base/status_macros.h"
 #include "kernels/cuda/attention_kernels.h"
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/position_keys.h"
 
@@ -105,6 +106,7 @@ Result<RowProduct> MakeQkv(CudaBackend& backend, const AttentionParams& params, 
 
 void FillCommon(AttentionArgs& args, const AttentionParams& params, const CudaBackend& backend, void* heads) {
   args.dtype = HeadType(backend.storage(), params.head_width());
+  args.dependent = true;
   args.heads = params.heads, args.head_width = static_cast<int>(params.head_width());
   args.context = heads, args.context_stride = params.D;
 }
@@ -185,6 +187,24 @@ class CrossAttention : public AttentionKernel {
   using AttentionKernel::AttentionKernel;
 
  protected:
+  // Keys and values between rows or columns that 16-byte loads cannot take are copied to where they can.
+  Status Step(const KernelContext& context, Carver& carver) override {
+    const TensorView& memory = context.inputs[1];
+    const auto aligned = [](int64_t columns) { return columns % 8 == 0; };
+    aligned_ = nullptr;
+    if (!aligned(memory.shape[1]) || !aligned(params_.key_column)) {
+      aligned_ = carver.Take(memory.rows() * 2 * params_.D * static_cast<int64_t>(DTypeSize(memory.dtype)));
+    }
+    return AttentionKernel::Step(context, carver);
+  }
+  Status CopyAligned(const TensorView& memory, size_t element_bytes, CudaStream& stream) const {
+    const size_t width = 2 * params_.D * element_bytes;
+    const auto* from = static_cast<const std::byte*>(memory.data) + params_.key_column * element_bytes;
+    return CudaStatus(cudaMemcpy2DAsync(aligned_, width, from, memory.shape[1] * element_bytes, width, memory.rows(),
+                                        cudaMemcpyDeviceToDevice, stream.handle()),
+                      "copy of keys and values");
+  }
+
   Status Heads(const KernelContext& context, const void* q, void* heads) override {
     const TensorView& memory = context.inputs[1];
     const DeviceRows& rows = context.device_rows[1];
@@ -197,9 +217,16 @@ class CrossAttention : public AttentionKernel {
     args.sequence = context.inputs[2].as<int32_t>();
     args.num_rows = context.device_rows[0].count, args.rows = static_cast<int>(context.inputs[0].rows());
     args.memory = memory.data, args.memory_stride = memory.shape[1], args.key_column = params_.key_column;
+    if (aligned_ != nullptr) {
+      TING_RETURN_IF_ERROR(CopyAligned(memory, DTypeSize(args.dtype), StreamOf(context)));
+      args.memory = aligned_, args.memory_stride = 2 * params_.D, args.key_column = 0;
+    }
     args.offsets = rows.offsets, args.sequences = rows.max_sequences;
     return LaunchCrossAttention(args, StreamOf(context).handle());
   }
+
+ private:
+  std::byte* aligned_ = nullptr;  // of the running step
 };
 
 }  // namespace

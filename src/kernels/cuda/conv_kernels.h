@@ -3,8 +3,8 @@
 //
 // The convolutions of subsample_conv2d on the GPU, one stage a call: y = relu(conv(x) + bias), no padding.
 // Shapes     x [rows_in, F_in, C_in], channels innermost; or features f32 [rows_in, F_in] (C_in = 1), from which CMVN
-//            takes (x - mean) * istd on the way, in f32. y [rows_out, F_out, C_out], F_out = (F_in - kernel) / stride +
-//            1
+//            takes (x - mean) * istd on the way, in f32. y [rows_out, F_out, C_out],
+//            F_out = (F_in - kernel) / stride + 1
 // Weights    [C_out, (time tap, frequency tap, C_in)] in the storage type; bias [C_out] f32
 // Lengths    sequence b has rows [in_offsets[b], in_offsets[b + 1]) of x, [out_offsets[b], out_offsets[b + 1]) of y,
 // all
@@ -18,6 +18,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "ting/status.h"
@@ -50,5 +51,50 @@ struct ConvArguments {
 
 // Any kernel, stride and number of channels, on any GPU: the fallback of every other one.
 Status ConvGeneric(const ConvArguments& arguments, cudaStream_t stream);
+
+// ---- ConvPair: both 3x3 stages of stride 2 of kind conv2d, from features to the second stage's output, on Hopper ---
+
+struct ConvPairArguments {
+  ConvStorage storage = ConvStorage::kF16;  // kF16, kBF16: of the weights and y
+  int64_t F_in = 0, C = 0;                  // C: channels of both stages
+
+  const float* features = nullptr;  // [rows_in, F_in]
+  const float* mean = nullptr;      // [F_in], both or none
+  const float* istd = nullptr;
+
+  int64_t B = 0;
+  const int32_t* in_offsets = nullptr;
+  const int32_t* out_offsets = nullptr;  // after both stages: (frames - 7) / 4 + 1 rows, 0 for fewer than 7 frames
+  int64_t max_rows_out = 0;
+
+  const void* weight[2] = {};  // [C, 9], [C, 9 * C]
+  const float* bias[2] = {};   // none may be null
+  void* workspace = nullptr;   // ConvPairWorkspaceBytes, 16-byte aligned
+  void* y = nullptr;           // [rows_out, F_out, C], 16-byte aligned
+
+  bool dependent = false;  // programmatic dependent launch: no kernel of the stream may write weights or biases
+
+  int64_t F1() const { return (F_in - 3) / 2 + 1; }
+  int64_t F_out() const { return (F1() - 3) / 2 + 1; }
+};
+
+// How the second stage is cut: blocks of 64 * groups positions by tile_n channels, in clusters of cluster_rows x
+// cluster_columns blocks that share what they read. No choice changes a bit of the result.
+struct ConvPairConfig {
+  int groups = 2;    // 1, 2
+  int tile_n = 256;  // 64, 128, 256
+  int cluster_rows = 2, cluster_columns = 1;
+};
+inline constexpr ConvPairConfig kConvPairConfigs[] = {{2, 256, 2, 1}, {2, 128, 2, 2}, {1, 128, 2, 2}, {1, 64, 2, 4}};
+
+// OK, or why the pair cannot take such a model on the current device.
+Status SupportsConvPair(ConvStorage storage, int64_t C, int64_t F_in);
+size_t ConvPairWorkspaceBytes(const ConvPairArguments& arguments);
+Status ConvPair(const ConvPairArguments& arguments, cudaStream_t stream);
+
+// Its two kernels by themselves, for tests and benchmarks: features -> workspace -> y.
+Status ConvPairFirst(const ConvPairArguments& arguments, cudaStream_t stream);
+Status ConvPairSecond(const ConvPairArguments& arguments, const ConvPairConfig& config, cudaStream_t stream);
+ConvPairConfig ChooseConvPairConfig(const ConvPairArguments& arguments, int multiprocessors);
 
 }  // namespace ting::cuda

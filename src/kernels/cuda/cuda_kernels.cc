@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The list of the CUDA backend: "cuda.fused" is one kernel a node, "cuda.hopper" row_gemm's products, "cuda.library"
-// cuBLASLt's, which take everything.
+// cuBLASLt's, which take everything; "cuda.conv_pair" is "cuda.hopper" with the convolutions on tensor cores, too.
 #include "kernels/cuda/cuda_kernels.h"
 
 #include <vector>
@@ -57,6 +57,11 @@ std::optional<std::string> RefuseFused(const OpDesc& desc) {
   return status.message();
 }
 
+std::optional<std::string> RefuseConvPair(const OpDesc& desc) {
+  if (auto reason = RefuseHopper(desc)) return reason;
+  return cuda::RefuseSubsamplePair(desc);
+}
+
 std::optional<std::string> RefuseNothing(const OpDesc&) { return std::nullopt; }
 
 using Create = Result<std::unique_ptr<Kernel>> (*)(const OpDesc& desc, Road road);
@@ -81,6 +86,7 @@ std::vector<KernelEntry> MakeList() {
   AddOp<cuda::CreateTreeAttention>("tree_attention", list);
   AddOp<cuda::CreateCrossAttention>("cross_attention", list);
   AddOp<cuda::CreateConvModule>("conv_module", list);
+  list.push_back({"subsample_conv2d", "cuda.conv_pair", RefuseConvPair, cuda::CreateSubsamplePair});
   AddOp<cuda::CreateSubsampleConv2d>("subsample_conv2d", list);
   AddOp<cuda::CreateOutputHead>("log_softmax", list);
   AddOp<cuda::CreateOutputHead>("log_softmax_topk", list);

@@ -39,7 +39,7 @@ class FusedFeedForward : public CudaKernel {
     if (context.workspace == nullptr) return Status();
     const RowRange range = RangeOf(context);
     return ffn_.Run(context.inputs[0].as<float>(), context.outputs[0].as<float>(), range.rows, range.count,
-                    FusedFfn::ChooseConfig(range.rows, F_), StreamOf(context).handle(), false);
+                    FusedFfn::ChooseConfig(range.rows, F_), StreamOf(context).handle(), /*dependent=*/true);
   }
 
  private:

@@ -39,6 +39,9 @@ Result<std::unique_ptr<Kernel>> CreateTreeAttention(const OpDesc& desc, Road roa
 Result<std::unique_ptr<Kernel>> CreateCrossAttention(const OpDesc& desc, Road road);
 Result<std::unique_ptr<Kernel>> CreateConvModule(const OpDesc& desc, Road road);
 Result<std::unique_ptr<Kernel>> CreateSubsampleConv2d(const OpDesc& desc, Road road);
+Result<std::unique_ptr<Kernel>> CreateSubsamplePair(const OpDesc& desc);
+// Why ConvPair cannot take the node's convolutions, or nothing.
+std::optional<std::string> RefuseSubsamplePair(const OpDesc& desc);
 Result<std::unique_ptr<Kernel>> CreateOutputHead(const OpDesc& desc, Road road);  // the three ways to read it
 Result<std::unique_ptr<Kernel>> CreateLayerNorm(const OpDesc& desc);
 Result<std::unique_ptr<Kernel>> CreateEmbed(const OpDesc& desc);

@@ -52,6 +52,20 @@ Status Launch(void (*kernel)(Parameters...), const LaunchShape& shape, cudaStrea
   return CudaStatus(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...), "kernel launch");
 }
 
+// How many clusters of such a launch the device holds at once (its grid does not count).
+template <typename... Parameters>
+Status ActiveClusters(void (*kernel)(Parameters...), const LaunchShape& shape, int* clusters) {
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {static_cast<unsigned>(shape.cluster), 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(shape.cluster));
+  config.blockDim = shape.block;
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.attrs = &attribute, config.numAttrs = 1;
+  return CudaStatus(cudaOccupancyMaxActiveClusters(clusters, kernel, &config), "occupancy");
+}
+
 // Lets `kernel` use that much shared memory (once a kernel and device; cheap to repeat). `cluster` > 8 is allowed, too.
 template <typename... Parameters>
 Status AllowShared(void (*kernel)(Parameters...), uint32_t bytes, int cluster = 1) {

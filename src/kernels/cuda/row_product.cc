@@ -81,6 +81,7 @@ Status RowProduct::RunHopper(const KernelContext& context, const void* x, const 
   a.y = y, a.y_stride = output_ == Output::kGlu ? a.N / 2 : a.N;
   a.residual = residual, a.residual_stride = a.N;
   a.scale = scale_;
+  a.dependent = true;  // weights come while the kernel before ends
   const cudaStream_t stream = StreamOf(context).handle();
   TING_RETURN_IF_ERROR(RowGemm(a, stream));
   if (post_.gamma == nullptr) return Status();

@@ -1,0 +1,28 @@
+// src/kernels/cuda/conv_pair_math.cuh
+// SPDX-License-Identifier: Apache-2.0
+//
+// What both kernels of ConvPair do to their sums.
+#pragma once
+
+#include "kernels/cuda/device_math.cuh"
+
+namespace ting::cuda {
+
+// Two neighbouring values, negative ones as 0, in one 32-bit register, the lower one first; saturated like FromFloat.
+// One instruction: maxima and minima of their own would cost the first stage as much as half of its products.
+template <typename T>
+__device__ inline uint32_t PackRelu2(float low, float high);
+template <>
+__device__ inline uint32_t PackRelu2<__half>(float low, float high) {
+  uint32_t packed;
+  asm("cvt.rn.relu.satfinite.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  return packed;
+}
+template <>
+__device__ inline uint32_t PackRelu2<__nv_bfloat16>(float low, float high) {
+  uint32_t packed;
+  asm("cvt.rn.relu.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  return packed;
+}
+
+}  // namespace ting::cuda
