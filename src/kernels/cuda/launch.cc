@@ -2,6 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cuda/launch.h"
 
+#include <map>
+#include <mutex>
+#include <utility>
+
 #include "base/status_macros.h"
 
 namespace ting::cuda {
@@ -35,6 +39,23 @@ Status CudaStatus(cudaError_t error, const char* what) {
     return Unavailable("the GPU went away: {} ({}); start again", cudaGetErrorString(error), what);
   }
   return Internal("CUDA: {} ({}, in {})", cudaGetErrorString(error), cudaGetErrorName(error), what);
+}
+
+Status AllowSharedMemory(const void* kernel, uint32_t bytes, int cluster) {
+  static std::mutex mutex;
+  static std::map<std::pair<const void*, int>, uint32_t> allowed;  // by kernel and device
+  int device = 0;
+  TING_CUDA_RETURN_IF_ERROR(cudaGetDevice(&device));
+  const std::lock_guard lock(mutex);
+  uint32_t& limit = allowed[{kernel, device}];
+  if (bytes <= limit) return Status();
+  if (cluster > 8) {
+    TING_CUDA_RETURN_IF_ERROR(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
+  }
+  TING_CUDA_RETURN_IF_ERROR(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
+  limit = bytes;
+  return Status();
 }
 
 Result<CUtensorMap> MakeTensorMap(TmaType type, const void* data, int64_t rows, int64_t columns, int64_t row_stride,

@@ -66,15 +66,12 @@ Status ActiveClusters(void (*kernel)(Parameters...), const LaunchShape& shape, i
   return CudaStatus(cudaOccupancyMaxActiveClusters(clusters, kernel, &config), "occupancy");
 }
 
-// Lets `kernel` use that much shared memory (once a kernel and device; cheap to repeat). `cluster` > 8 is allowed, too.
+// Lets `kernel` use that much shared memory on the current device; `cluster` > 8 is allowed, too. The limit only rises:
+// threads that launch the same kernel with different amounts must not lower it for one another. Cheap to repeat.
+Status AllowSharedMemory(const void* kernel, uint32_t bytes, int cluster);
 template <typename... Parameters>
 Status AllowShared(void (*kernel)(Parameters...), uint32_t bytes, int cluster = 1) {
-  const void* function = reinterpret_cast<const void*>(kernel);
-  if (cluster > 8) {
-    TING_CUDA_RETURN_IF_ERROR(cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
-  }
-  return CudaStatus(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
-                    "shared memory");
+  return AllowSharedMemory(reinterpret_cast<const void*>(kernel), bytes, cluster);
 }
 
 enum class TmaType { kF16, kBF16, kF32 };
