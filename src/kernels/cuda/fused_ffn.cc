@@ -16,28 +16,40 @@ namespace {
 using ffn::Arguments;
 
 constexpr int kSharedLimit = 227 * 1024;  // of a block of compute capability 9.0
-constexpr int kLeastStages = 2;
+constexpr int kMaxCluster = 16;
 
 int StagesFor(int row_groups, int chunks) {
-  int stages = std::min(ffn::kMaxStages, 2 * chunks);  // no more than there are items
+  int stages = std::min(ffn::kMaxStages, 2 * chunks);  // no more than are filled
   while (stages > 0 && ffn::LayoutOf(row_groups, stages, chunks).bytes > kSharedLimit) --stages;
   return stages;
 }
+// The first product of a chunk is started before the second of the one before has ended, by each warpgroup.
+int LeastStages(int row_groups) { return row_groups == 1 ? 4 : 2; }
+
+int Units(int64_t F) { return static_cast<int>(F / ffn::kChunk) / ffn::UnitChunks(F); }
 
 Status CheckConfig(const FfnConfig& config, int64_t F) {
-  const auto one_of = [](int value, std::initializer_list<int> list) {
-    return std::find(list.begin(), list.end(), value) != list.end();
-  };
-  if (!one_of(config.row_groups, {1, 2}) || !one_of(config.split, {1, 2, 4, 8, 16}) ||
-      !one_of(config.sharing, {1, 2, 4}) || config.split * config.sharing > 16) {
+  const bool groups_known = config.row_groups == 1 || config.row_groups == 2;
+  const bool sharing_known = config.sharing == 1 || config.sharing == 2 || config.sharing == 4;
+  if (!groups_known || !sharing_known || config.split < 1 || config.split * config.sharing > kMaxCluster) {
     return InvalidArgument("fused feed-forward: no kernel for row_groups {}, split {}, sharing {}", config.row_groups,
                            config.split, config.sharing);
   }
-  if (F % (ffn::kChunk * config.split) != 0) {
+  if (config.row_groups == 1 && ffn::UnitChunks(F) == 1) {
+    return InvalidArgument("fused feed-forward: {} hidden units are no multiple of 128: use row_groups 2", F);
+  }
+  if (config.split > Units(F)) {
     return InvalidArgument("fused feed-forward: {} hidden units are not split by {}: use a smaller split", F,
                            config.split);
   }
   return Status();
+}
+
+// Clusters of that many blocks that run at once on an H200: its 132 multiprocessors come in groups of 16 or 18 and one
+// of 10, which a cluster cannot straddle.
+int ClustersAtOnce(int blocks) {
+  constexpr int kClusters[] = {132, 66, 43, 30, 23, 20, 15, 15};
+  return blocks <= 8 ? kClusters[blocks - 1] : 7;
 }
 
 }  // namespace
@@ -65,18 +77,24 @@ Status FusedFfn::Supports(const FusedFfnWeights& weights) {
 }
 
 FfnConfig FusedFfn::ChooseConfig(int64_t M, int64_t F) {
-  FfnConfig config;
-  if (M <= 256) {
-    config = {1, 16, 1};
-  } else if (M <= 1024) {
-    config = {1, 8, 2};
-  } else if (M <= 3072) {
-    config = {1, 4, 4};
-  } else {
-    config = {2, 2, 2};
+  // Microseconds of a block: launch and ends; each chunk of 64 hidden units; sums by way of other blocks.
+  constexpr double kFixed[] = {4.5, 5.5}, kPerChunk[] = {0.65, 1.3}, kExchange = 0.5, kPerPeer = 0.05;
+  FfnConfig best{2, 1, 1};
+  double least = 0;
+  for (const int row_groups : {1, 2}) {
+    for (int split = 1; split <= kMaxCluster; ++split) {
+      const FfnConfig config{row_groups, split, 1};
+      if (!CheckConfig(config, F).ok()) continue;
+      const int64_t tiles = (M + ffn::kGroupRows * row_groups - 1) / (ffn::kGroupRows * row_groups);
+      const int64_t waves = (tiles + ClustersAtOnce(split) - 1) / ClustersAtOnce(split);
+      const int chunks = ffn::SliceChunks(Units(F), ffn::UnitChunks(F), split);
+      const double us = static_cast<double>(waves) * (kFixed[row_groups - 1] + kPerChunk[row_groups - 1] * chunks +
+                                                      (split > 1 ? kExchange + kPerPeer * split : 0));
+      if (least == 0 || us < least) best = config, least = us;
+    }
   }
-  while (F % (ffn::kChunk * config.split) != 0) config.split /= 2;
-  return config;
+  if (best.split == 1 && M > ffn::kGroupRows * best.row_groups) best.sharing = 2;  // halves what comes out of L2
+  return best;
 }
 
 Result<FusedFfn> FusedFfn::Create(const FusedFfnWeights& weights) {
@@ -118,19 +136,21 @@ Status FusedFfn::Run(const float* x, float* y, int64_t M, const int32_t* num_row
   arguments.post_eps = weights_.post_eps;
   arguments.residual = weights_.residual;
   arguments.rows = static_cast<int>(M);
-  arguments.chunks = static_cast<int>(weights_.F / ffn::kChunk / config.split);
-  arguments.stages = StagesFor(config.row_groups, arguments.chunks);
+  arguments.units = Units(weights_.F);
+  arguments.unit_chunks = ffn::UnitChunks(weights_.F);
+  const int slice_chunks = ffn::SliceChunks(arguments.units, arguments.unit_chunks, config.split);
+  arguments.stages = StagesFor(config.row_groups, slice_chunks);
   arguments.split = config.split;
   arguments.sharing = config.sharing;
-  if (arguments.stages < kLeastStages) return Internal("fused feed-forward: too little shared memory");
+  if (arguments.stages < LeastStages(config.row_groups))
+    return Internal("fused feed-forward: too little shared memory");
 
   const int64_t cluster_rows = int64_t{ffn::kGroupRows} * config.row_groups * config.sharing;
   LaunchShape shape;
   shape.cluster = config.split * config.sharing;
   shape.grid = dim3(static_cast<unsigned>((M + cluster_rows - 1) / cluster_rows * shape.cluster));
-  shape.block = dim3(static_cast<unsigned>(ffn::ThreadsFor(config.row_groups)));
-  shape.shared_bytes =
-      static_cast<uint32_t>(ffn::LayoutOf(config.row_groups, arguments.stages, arguments.chunks).bytes);
+  shape.block = dim3(static_cast<unsigned>(ffn::kThreads));
+  shape.shared_bytes = static_cast<uint32_t>(ffn::LayoutOf(config.row_groups, arguments.stages, slice_chunks).bytes);
   shape.dependent = dependent;
   return Launch(ffn::FindKernel(weights_.type, weights_.activation, config.row_groups), shape, stream, arguments);
 }

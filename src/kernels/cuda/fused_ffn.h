@@ -4,13 +4,13 @@
 // feed_forward (kernels/feed_forward.h) in one kernel for Hopper; the hidden units never leave the chip.
 //   f = W2 act(W1 norm(x) + b1) + b2;  y = post(residual == 0 ? f : x + residual * f)
 // Shapes      x, y f32 [M, 256]; w1 [F, 256], w2 [256, F] of `type`, row-major; b1 [F], b2 [256], norms [256] f32
-// Lengths     rows >= *num_rows (on the device; null: M) are neither read nor written
+// Lengths     rows >= *num_rows (on the device; null: M) are not written and may hold anything
 // Numerics    norm(x) and the hidden units are rounded to `type` once each, every sum and the norms are f32
 // Aliasing    y must not be x.   Alignment  16 bytes for every pointer
 // Execution   asynchronous on stream, one launch, no workspace, safe under graph capture
 // Determinism bits of a row depend on `split` alone: not on M, on the other rows or on the other fields of FfnConfig
 // Reference   kernels/ref/feed_forward.cc
-// Tests       tests/kernels/cuda/fused_ffn_test.cu     Bench  tests/kernels/cuda/fused_ffn_bench.cu
+// Tests       tests/kernels/cuda/fused_ffn_test.cc     Bench  tests/kernels/cuda/fused_ffn_bench.cc
 #pragma once
 
 #include <cuda.h>
@@ -42,11 +42,12 @@ struct FusedFfnWeights {
   float residual = 0;
 };
 
-// How the work is cut. A block computes 64 * row_groups rows with F / split of the hidden units; `split` blocks of a
-// cluster add their sums; `sharing` row tiles of a cluster receive each weight once, by multicast.
+// How the work is cut. A block computes 64 * row_groups rows with F / split of the hidden units, in whole units of 128
+// (64, if F is no multiple of 128); `split` blocks of a cluster add their sums; `sharing` row tiles of a cluster
+// receive each weight once, by multicast.
 struct FfnConfig {
-  int row_groups = 1;  // 1, 2
-  int split = 8;       // 1, 2, 4, 8, 16, with split * sharing <= 16 and F a multiple of 64 * split
+  int row_groups = 1;  // 1 (F must be a multiple of 128), 2
+  int split = 8;       // 1 to 16 and at most the number of units, with split * sharing <= 16
   int sharing = 1;     // 1, 2, 4
 };
 

@@ -15,16 +15,16 @@ namespace ting::cuda::ffn {
 
 inline constexpr int kD = 256;
 inline constexpr int kGroupRows = 64;
-inline constexpr int kChunk = 64;
+inline constexpr int kChunk = 64;           // hidden units
 inline constexpr int kBoxBytes = 64 * 128;  // a box of 64 x 64
 inline constexpr int kStageBoxes = 4;
-inline constexpr int kStageBytes = kStageBoxes * kBoxBytes;  // W1c as [4][64 units, 64], W2c as [4][64 outputs, 64]
+inline constexpr int kStageBytes = kStageBoxes * kBoxBytes;
 inline constexpr int kMaxStages = 8;
 inline constexpr int kBarrierBytes = 1024;     // also keeps what follows aligned
 inline constexpr int kPartialStride = kD + 8;  // floats: the 4 rows of a half warp's stores start 8 banks apart
+inline constexpr int kConsumers = 256;         // two warpgroups
 
-// Consumers and producer: one warp, or a warpgroup where registers change hands.
-constexpr int ThreadsFor(int groups) { return 128 * groups + (groups == 1 ? 32 : 128); }
+inline constexpr int kThreads = kConsumers + 128;  // and the producer: a warpgroup, whose registers the others get
 
 struct Arguments {
   CUtensorMap w1, w2;
@@ -33,20 +33,38 @@ struct Arguments {
   float* y;
   const int32_t* num_rows;
   float norm_eps, post_eps, residual;
-  int rows, chunks, stages, split, sharing;  // chunks: of a slice
+  int rows, stages, split, sharing;
+  int units, unit_chunks;  // slices are of whole units of that many chunks each
 };
 
-// Shared memory: barriers | X, 32 KB a group | ring | b1 of the slice; at the end the partial sums take the place of X.
-struct SharedLayout {
-  int ring, bias, bytes;
+// Units of 128 hidden units where that is possible, in every kernel: the slices must be the same in all of them.
+constexpr int UnitChunks(int64_t F) { return F % (2 * kChunk) == 0 ? 2 : 1; }
+// Of the longest slice.
+constexpr int SliceChunks(int units, int unit_chunks, int split) { return (units + split - 1) / split * unit_chunks; }
+
+// f32 vectors in shared memory, in floats from SharedLayout::vectors.
+enum VectorOffset {
+  kGamma = 0,
+  kBeta = kD,
+  kB2 = 2 * kD,
+  kPostGamma = 3 * kD,
+  kPostBeta = 4 * kD,
+  kB1 = 5 * kD  // b1 of the slice
 };
-constexpr SharedLayout LayoutOf(int groups, int stages, int chunks) {
+
+// Shared memory: barriers | X, 32 KB a row group | hidden units, where two warpgroups share them | ring | vectors. At
+// the end the partial sums take the place of all before the vectors.
+struct SharedLayout {
+  int hidden, ring, vectors, bytes;
+};
+constexpr SharedLayout LayoutOf(int row_groups, int stages, int slice_chunks) {
   SharedLayout layout{};
-  layout.ring = kBarrierBytes + groups * kGroupRows * kD * 2;
-  layout.bias = layout.ring + stages * kStageBytes;
-  layout.bytes = layout.bias + chunks * kChunk * 4;
-  const int partial_end = kBarrierBytes + groups * kGroupRows * kPartialStride * 4;
-  if (layout.bytes < partial_end) layout.bytes = partial_end;
+  layout.hidden = kBarrierBytes + row_groups * kGroupRows * kD * 2;
+  layout.ring = layout.hidden + (row_groups == 1 ? kGroupRows * 2 * kChunk * 2 : 0);
+  layout.vectors = layout.ring + stages * kStageBytes;
+  const int partial_end = kBarrierBytes + row_groups * kGroupRows * kPartialStride * 4;
+  if (layout.vectors < partial_end) layout.vectors = partial_end;
+  layout.bytes = layout.vectors + (kB1 + slice_chunks * kChunk) * 4;
   return layout;
 }
 

@@ -12,89 +12,92 @@ __device__ __forceinline__ int ValidRows(const Arguments& arguments) {
   return arguments.num_rows == nullptr ? arguments.rows : min(*arguments.num_rows, arguments.rows);
 }
 
+template <int kRowGroups>
 __device__ __forceinline__ void ProducerRole(const Arguments& arguments, const Ring& ring, const Place& place,
                                              bool leader) {
-  Producer producer(arguments, ring, place);
+  Producer<kRowGroups == 1 ? 2 : 1> producer(arguments, ring, place);
   if (leader) producer.LoadUntil(arguments.stages);
   WaitForPreviousKernel();
   if (place.cluster_first_row >= ValidRows(arguments)) return;
-  if (leader) producer.LoadUntil(2 * arguments.chunks);
+  if (leader) producer.LoadUntil(producer.Stages());
   __syncwarp();
   ClusterSync();
   ClusterSync();
 }
 
-template <typename T, Activation kActivation, int kGroups>
+template <int kRowGroups>
+__device__ __forceinline__ void Finish(const Arguments& arguments, const Place& place, const float* partial,
+                                       const float* vectors, int rows, int warp, int lane) {
+  const int split = arguments.split;
+  if (split == 1) {
+    FinishRows<1, 1, kRowGroups>(arguments, place, partial, vectors, rows, warp, lane);
+  } else if (split == 2) {
+    FinishRows<2, 2, kRowGroups>(arguments, place, partial, vectors, rows, warp, lane);
+  } else if (split <= 4) {
+    FinishRows<3, 4, kRowGroups>(arguments, place, partial, vectors, rows, warp, lane);
+  } else if (split <= 8) {
+    FinishRows<5, 8, kRowGroups>(arguments, place, partial, vectors, rows, warp, lane);
+  } else {
+    FinishRows<9, 16, kRowGroups>(arguments, place, partial, vectors, rows, warp, lane);
+  }
+}
+
+template <typename T, Activation kActivation, int kRowGroups>
 __device__ __forceinline__ void ConsumerRole(const Arguments& arguments, const Ring& ring, const Place& place,
-                                             uint8_t* shared, float* bias, int warp, int lane) {
-  constexpr int kThreads = 128 * kGroups;
-  Row8 gamma = {}, beta = {};
-  if (arguments.norm_gamma != nullptr) {
-    Load4(arguments.norm_gamma + 8 * lane, gamma.v), Load4(arguments.norm_gamma + 8 * lane + 4, gamma.v + 4);
-    Load4(arguments.norm_beta + 8 * lane, beta.v), Load4(arguments.norm_beta + 8 * lane + 4, beta.v + 4);
-  }
-  const float* b1 = arguments.b1 + place.slice * arguments.chunks * kChunk;
-  for (int i = threadIdx.x; i < arguments.chunks * kChunk; i += kThreads) {
-    bias[i] = arguments.b1 != nullptr ? b1[i] : 0.0F;
-  }
+                                             uint8_t* shared, uint8_t* hidden, float* vectors, int warp, int lane) {
+  uint8_t* x_tiles = shared + kBarrierBytes;
+  float* partial = reinterpret_cast<float*>(x_tiles);
+  const int group = warp / 4;
+  StartVectors(arguments, place, vectors);
   WaitForPreviousKernel();
+  InputRows<8 * kRowGroups> input(warp, lane);
+  input.Load(arguments.x, place.first_row, arguments.rows);  // more than there may be: their number arrives no sooner
   const int rows = ValidRows(arguments);
+  CopiesAsyncWait();
   if (place.cluster_first_row >= rows) {
     // The whole cluster leaves; but not while weights are still arriving.
-    for (int i = 0; i < min(ring.stages, 2 * arguments.chunks); ++i) BarrierWait(&ring.full[i], 0);
+    for (int i = 0; i < min(ring.stages, 2 * place.chunks); ++i) BarrierWait(&ring.full[i], 0);
     return;
   }
-  const int group = warp / 4;
-  uint8_t* group_x = shared + kBarrierBytes + group * kGroupRows * kD * 2;
-  FillX<T>(arguments, group_x, place.first_row + group * kGroupRows, rows, warp % 4, lane, gamma, beta);
+  NamedBarrier(1, kConsumers);  // the vectors
+  if (arguments.norm_gamma != nullptr) input.Normalise(vectors + kGamma, vectors + kBeta, arguments.norm_eps);
+  input.template Store<T>(x_tiles);
   FenceAsyncProxy();
-  NamedBarrier(1, kThreads);  // X of the group and the bias, to which all groups contribute
-  float acc[128];
-  MultiplySlice<T, kActivation>(acc, arguments, ring, place, group_x, bias, lane);
-  NamedBarrier(1, kThreads);  // other groups may still read what the partial sums overwrite
-  float* partial = reinterpret_cast<float*>(shared + kBarrierBytes);
-  StorePartial(acc, partial, warp, lane);
-  ClusterSync();
-  switch (arguments.split) {
-    case 1:
-      FinishRows<1>(arguments, place, partial, rows, warp, 4 * kGroups, lane);
-      break;
-    case 2:
-      FinishRows<2>(arguments, place, partial, rows, warp, 4 * kGroups, lane);
-      break;
-    case 4:
-      FinishRows<4>(arguments, place, partial, rows, warp, 4 * kGroups, lane);
-      break;
-    case 8:
-      FinishRows<8>(arguments, place, partial, rows, warp, 4 * kGroups, lane);
-      break;
-    default:
-      FinishRows<16>(arguments, place, partial, rows, warp, 4 * kGroups, lane);
-      break;
+  if constexpr (kRowGroups == 1) {
+    NamedBarrier(1, kConsumers);
+    float acc[64];
+    MultiplyColumns<T, kActivation>(acc, arguments, ring, place, x_tiles, hidden, vectors + kB1, group, warp, lane);
+    NamedBarrier(1, kConsumers);  // the other may still read what the partial sums overwrite
+    StorePartial(acc, partial, warp % 4 * 16, group * 128, lane);
+  } else {
+    NamedBarrier(2 + group, 128);
+    float acc[128];
+    MultiplyRows<T, kActivation>(acc, arguments, ring, place, x_tiles + group * kStageBytes, vectors + kB1, lane);
+    NamedBarrier(1, kConsumers);
+    StorePartial(acc, partial, warp * 16, 0, lane);
   }
-  __syncwarp();
-  ClusterSync();  // nobody leaves while others read its partial sums
+  Finish<kRowGroups>(arguments, place, partial, vectors, rows, warp, lane);
 }
 #endif
 
-// kGroups warpgroups of consumers, then the producer, of which one thread works.
-template <typename T, Activation kActivation, int kGroups>
-__global__ void __launch_bounds__(ThreadsFor(kGroups), 1) FusedFfnKernel(const __grid_constant__ Arguments arguments) {
+// Two warpgroups of consumers, then the producer, of which one thread works.
+template <typename T, Activation kActivation, int kRowGroups>
+__global__ void __launch_bounds__(kThreads, 1) FusedFfnKernel(const __grid_constant__ Arguments arguments) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  constexpr int kWarps = 4 * kGroups;
+  constexpr int kReaders = kRowGroups == 1 ? 4 : 8;  // warps of a stage
   extern __shared__ __align__(1024) uint8_t shared[];
-  const SharedLayout layout = LayoutOf(kGroups, arguments.stages, arguments.chunks);
+  const SharedLayout layout = LayoutOf(kRowGroups, arguments.stages, 0);
   uint64_t* barriers = reinterpret_cast<uint64_t*>(shared);
   const Ring ring{barriers, barriers + kMaxStages, shared + layout.ring, arguments.stages};
-  const Place place = FindPlace(arguments.split, arguments.sharing, kGroups * kGroupRows);
+  const Place place = FindPlace(arguments, kRowGroups * kGroupRows);
   const int warp = __shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / 32, 0);  // uniform, for the compiler
 
-  if (threadIdx.x == kWarps * 32) {
+  if (threadIdx.x == kConsumers) {
     TmaPrefetchMap(&arguments.w1);
     TmaPrefetchMap(&arguments.w2);
     for (int i = 0; i < ring.stages; ++i) {
       BarrierInit(&ring.full[i], 1);
-      BarrierInit(&ring.empty[i], kWarps * arguments.sharing);
+      BarrierInit(&ring.empty[i], kReaders * arguments.sharing);
     }
     BarrierInitFence();
   }
@@ -104,13 +107,13 @@ __global__ void __launch_bounds__(ThreadsFor(kGroups), 1) FusedFfnKernel(const _
     __syncthreads();
   }
   LetNextKernelStart();
-  if (warp >= kWarps) {
-    if constexpr (kGroups > 1) RegistersDown<24>();
-    ProducerRole(arguments, ring, place, threadIdx.x == kWarps * 32);
+  if (warp >= kConsumers / 32) {
+    RegistersDown<24>();
+    ProducerRole<kRowGroups>(arguments, ring, place, threadIdx.x == kConsumers);
   } else {
-    if constexpr (kGroups > 1) RegistersUp<240>();
-    ConsumerRole<T, kActivation, kGroups>(arguments, ring, place, shared,
-                                          reinterpret_cast<float*>(shared + layout.bias), warp, threadIdx.x % 32);
+    RegistersUp<240>();
+    ConsumerRole<T, kActivation, kRowGroups>(arguments, ring, place, shared, shared + layout.hidden,
+                                             reinterpret_cast<float*>(shared + layout.vectors), warp, threadIdx.x % 32);
   }
 #endif
 }

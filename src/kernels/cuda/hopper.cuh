@@ -89,6 +89,21 @@ __device__ inline void TmaLoad3d(void* target, const CUtensorMap* map, uint64_t*
 // Ordinary stores to shared memory become visible to wgmma and the copy engine (before the barrier that follows).
 __device__ inline void FenceAsyncProxy() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
+// Four 8 x 8 matrices of 16-bit elements from registers, laid out as accumulators packed in pairs are; lane i gives the
+// address of row i % 8 of matrix i / 8.
+__device__ inline void StoreMatrices(void* row, const uint32_t (&v)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(SharedAddress(row)), "r"(v[0]),
+               "r"(v[1]), "r"(v[2]), "r"(v[3])
+               : "memory");
+}
+// 16 bytes from global to shared memory in the background, or zeros.
+__device__ inline void CopyAsync16(void* target, const void* source, bool valid) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(SharedAddress(target)), "l"(source),
+               "r"(valid ? 16 : 0)
+               : "memory");
+}
+__device__ inline void CopiesAsyncWait() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
 // ---- clusters and dependent launches -------------------------------------------------------------------------------
 
 __device__ inline uint32_t ClusterRank() {
@@ -99,6 +114,9 @@ __device__ inline uint32_t ClusterRank() {
 __device__ inline void ClusterSync() {
   asm volatile("barrier.cluster.arrive.release.aligned;\n barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
+// The same in two steps, for work in between that the others need not wait for.
+__device__ inline void ClusterArrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
+__device__ inline void ClusterWait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 // The address of `shared` in another block of the cluster, for LoadRemote.
 __device__ inline uint32_t MapToBlock(const void* shared, uint32_t block) {
   uint32_t remote;

@@ -69,11 +69,11 @@ class FusedFfnBench : public ::testing::Test {
 };
 
 TEST_F(FusedFfnBench, DISABLED_Cuts) {
-  for (int64_t rows : {20, 124, 600, 992, 1984, 7936}) {
+  for (int64_t rows : {20, 124, 248, 600, 992, 1984, 7936}) {
     const FfnConfig chosen = FusedFfn::ChooseConfig(rows, 2048);
     std::printf("rows %5ld  groups split sharing blocks |   us  us dependent  TFLOP/s\n", static_cast<long>(rows));
     for (int groups : {1, 2}) {
-      for (int split : {1, 2, 4, 8, 16}) {
+      for (int split : {1, 2, 4, 6, 8, 12, 16}) {
         for (int sharing : {1, 2, 4}) {
           if (split * sharing > 16) continue;
           const int64_t tile_rows = int64_t{64} * groups * sharing;
@@ -95,13 +95,13 @@ TEST_F(FusedFfnBench, DISABLED_Cuts) {
 // How many clusters of each size run at once, which bounds the useful grids.
 TEST_F(FusedFfnBench, DISABLED_ResidentClusters) {
   for (int groups : {1, 2}) {
-    for (int cluster : {1, 2, 4, 8, 16}) {
+    for (int cluster = 1; cluster <= 16; ++cluster) {
       cudaLaunchAttribute attribute;
       attribute.id = cudaLaunchAttributeClusterDimension;
       attribute.val.clusterDim = {static_cast<unsigned>(cluster), 1, 1};
       cudaLaunchConfig_t config{};
       config.gridDim = dim3(static_cast<unsigned>(cluster) * 200);
-      config.blockDim = dim3(static_cast<unsigned>(ffn::ThreadsFor(groups)));
+      config.blockDim = dim3(static_cast<unsigned>(ffn::kThreads));
       config.dynamicSmemBytes = 220 * 1024;
       config.attrs = &attribute;
       config.numAttrs = 1;

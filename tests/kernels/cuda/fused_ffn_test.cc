@@ -25,9 +25,11 @@ std::string Name(const FfnConfig& c) {
 std::vector<FfnConfig> AllConfigs(int64_t F) {
   std::vector<FfnConfig> configs;
   for (int groups : {1, 2}) {
-    for (int split : {1, 2, 4, 8, 16}) {
+    const int64_t units = F % 128 == 0 ? F / 128 : F / 64;
+    if (groups == 1 && F % 128 != 0) continue;
+    for (int split : {1, 2, 3, 4, 6, 8, 11, 16}) {
       for (int sharing : {1, 2, 4}) {
-        if (split * sharing <= 16 && F % (64 * split) == 0) configs.push_back({groups, split, sharing});
+        if (split * sharing <= 16 && split <= units) configs.push_back({groups, split, sharing});
       }
     }
   }
@@ -189,9 +191,10 @@ TEST(FusedFfn, RefusesWhatItCannot) {
   const RandomLayer layer(LayerCase{.F = 64}, 500);
   const FusedFfn ffn = MakeFfn(layer);
   DeviceBuffer<float> x(kWidth), y(kWidth);
-  EXPECT_FALSE(ffn.Run(x.get(), y.get(), 1, nullptr, FfnConfig{1, 2, 1}, nullptr, false).ok());
+  EXPECT_FALSE(ffn.Run(x.get(), y.get(), 1, nullptr, FfnConfig{1, 1, 1}, nullptr, false).ok());
+  EXPECT_FALSE(ffn.Run(x.get(), y.get(), 1, nullptr, FfnConfig{2, 2, 1}, nullptr, false).ok());
   EXPECT_FALSE(ffn.Run(x.get(), y.get(), 1, nullptr, FfnConfig{3, 1, 1}, nullptr, false).ok());
-  EXPECT_FALSE(ffn.Run(x.get(), x.get(), 1, nullptr, FfnConfig{1, 1, 1}, nullptr, false).ok());
+  EXPECT_FALSE(ffn.Run(x.get(), x.get(), 1, nullptr, FfnConfig{2, 1, 1}, nullptr, false).ok());
 }
 
 }  // namespace
