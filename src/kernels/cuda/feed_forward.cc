@@ -32,19 +32,24 @@ class FeedForward : public CudaKernel {
 // Both products in one kernel: the hidden units never leave the chip.
 class FusedFeedForward : public CudaKernel {
  public:
-  FusedFeedForward(FusedFfn ffn, int64_t F) : ffn_(std::move(ffn)), F_(F) {}
+  FusedFeedForward(FusedFfn ffn, int64_t F, bool batch_invariant)
+      : ffn_(std::move(ffn)), F_(F), batch_invariant_(batch_invariant) {}
 
  protected:
   Status Step(const KernelContext& context, Carver&) override {
     if (context.workspace == nullptr) return Status();
     const RowRange range = RangeOf(context);
     return ffn_.Run(context.inputs[0].as<float>(), context.outputs[0].as<float>(), range.rows, range.count,
-                    FusedFfn::ChooseConfig(range.rows, F_), StreamOf(context).handle(), /*dependent=*/true);
+                    FusedFfn::ChooseConfig(batch_invariant_ ? kInvariantRows : range.rows, F_), StreamOf(context).handle(), /*dependent=*/true);
   }
 
  private:
+  // Sums depend on how the hidden units are split over a cluster: in batch-invariant mode the split of this many rows.
+  static constexpr int64_t kInvariantRows = 992;
+
   FusedFfn ffn_;
   int64_t F_;
+  bool batch_invariant_;
 };
 
 }  // namespace
@@ -78,7 +83,7 @@ Result<std::unique_ptr<Kernel>> CreateFusedFeedForward(const OpDesc& desc) {
   weights.post_gamma = post.gamma, weights.post_beta = post.beta, weights.post_eps = post.eps;
   weights.activation = params.activation, weights.residual = params.residual;
   TING_ASSIGN_OR_RETURN(FusedFfn ffn, FusedFfn::Create(weights));
-  return std::unique_ptr<Kernel>(std::make_unique<FusedFeedForward>(std::move(ffn), params.F));
+  return std::unique_ptr<Kernel>(std::make_unique<FusedFeedForward>(std::move(ffn), params.F, backend.options().batch_invariant));
 }
 
 }  // namespace ting::cuda

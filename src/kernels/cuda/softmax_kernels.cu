@@ -1,10 +1,11 @@
 // src/kernels/cuda/softmax_kernels.cu
 // SPDX-License-Identifier: Apache-2.0
 //
-// Log-softmax over a vocabulary and what is read from it. One warp a row; a row is read once from memory and kept in
-// shared memory, where the k selections find it again (a vocabulary too large for that is read again from memory).
+// Log-softmax over a vocabulary and what is read from it. A block takes a row; each thread keeps its columns in
+// registers, read from memory once with all loads in flight, because everything after that (maximum, sum, k selections)
+// looks at them again and again. A warp selects its own k best without a barrier, then one warp merges the lists.
+// Vocabularies too large for registers are read again from memory.
 #include <algorithm>
-#include <limits>
 
 #include "base/return_if_error.h"
 #include "kernels/cuda/device_math.cuh"
@@ -14,8 +15,8 @@
 namespace ting::cuda {
 namespace {
 
-constexpr int kRowsABlock = 4;
-constexpr uint32_t kMaxShared = 200 * 1024;
+constexpr int kColumns = 40;  // of a thread, in registers
+constexpr int kMaxWarps = 16;
 
 struct Logits {
   const float* data;
@@ -34,21 +35,69 @@ __device__ inline int64_t RowsInUse(const RowRange& range) {
   return range.count == nullptr ? range.rows : min(range.rows, int64_t{*range.count} - range.first);
 }
 
-// log(sum over v of exp(logit)) of a row: each lane's maximum and sum over its columns in their order, then the lanes'.
-template <typename Values>
-__device__ inline float LogSumExp(const Values& values, int V) {
+// The columns threadIdx.x, threadIdx.x + blockDim.x, … of a row, in registers; past V: -inf.
+struct RegisterRow {
+  float values[kColumns];
+
+  __device__ void Load(const Logits& logits, int64_t row) {
+#pragma unroll
+    for (int i = 0; i < kColumns; ++i) {
+      const int v = static_cast<int>(threadIdx.x) + i * static_cast<int>(blockDim.x);
+      values[i] = v < logits.V ? logits.At(row, v) : -INFINITY;
+    }
+  }
+  template <typename Body>
+  __device__ void ForEach(const Body& body) const {
+#pragma unroll
+    for (int i = 0; i < kColumns; ++i) body(values[i], static_cast<int>(threadIdx.x) + i * static_cast<int>(blockDim.x));
+  }
+  __device__ void Subtract(float shift) {
+#pragma unroll
+    for (int i = 0; i < kColumns; ++i) values[i] -= shift;
+  }
+};
+// The same, read again each time.
+struct MemoryRow {
+  Logits logits;
+  int64_t row;
+  float shift;
+
+  __device__ void Load(const Logits& source, int64_t number) { logits = source, row = number, shift = 0; }
+  template <typename Body>
+  __device__ void ForEach(const Body& body) const {
+    for (int v = threadIdx.x; v < logits.V; v += blockDim.x) body(logits.At(row, v) - shift, v);
+  }
+  __device__ void Subtract(float value) { shift = value; }
+};
+
+// A value of every warp in shared memory, reduced in their order by every thread.
+template <typename Combine>
+__device__ inline float AcrossWarps(float value, float* shared, const Combine& combine) {
+  const int warps = blockDim.x / 32;
+  __syncthreads();  // the last use of `shared` is over
+  if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = value;
+  __syncthreads();
+  float result = shared[0];
+  for (int w = 1; w < warps; ++w) result = combine(result, shared[w]);
+  return result;
+}
+
+// log(sum over v of exp(logit)): each thread over its columns in their order, then lanes, then warps.
+template <typename Row>
+__device__ inline float LogSumExp(const Row& row, float* shared) {
   float highest = -INFINITY;
-  for (int v = threadIdx.x % 32; v < V; v += 32) highest = fmaxf(highest, values(v));
-  highest = WarpMax(highest);
+  row.ForEach([&](float value, int) { highest = fmaxf(highest, value); });
+  highest = AcrossWarps(WarpMax(highest), shared, [](float a, float b) { return fmaxf(a, b); });
   float sum = 0;
-  for (int v = threadIdx.x % 32; v < V; v += 32) sum += expf(values(v) - highest);
-  return highest + logf(WarpSum(sum));
+  row.ForEach([&](float value, int) { sum += expf(value - highest); });
+  return highest + logf(AcrossWarps(WarpSum(sum), shared, [](float a, float b) { return a + b; }));
 }
 
 struct Best {
   float value;
   int id;
 };
+constexpr int kNobody = 0x7FFFFFFF;
 __device__ inline bool Before(Best a, Best b) { return a.value > b.value || (a.value == b.value && a.id < b.id); }
 __device__ inline Best WarpBest(Best best) {
 #pragma unroll
@@ -59,49 +108,69 @@ __device__ inline Best WarpBest(Best best) {
   return best;
 }
 
-// The best of a lane's columns that comes after `last` in the order of results: no column needs to be struck out.
-template <typename Values>
-__device__ inline Best NextBest(const Values& values, int V, Best last) {
-  Best best{-INFINITY, std::numeric_limits<int>::max()};
-  for (int v = threadIdx.x % 32; v < V; v += 32) {
-    const Best candidate{values(v), v};
-    if (Before(last, candidate) && Before(candidate, best)) best = candidate;
-  }
+// The best of a thread's columns that comes after `last` in the order of results: no column needs to be struck out.
+template <typename Row>
+__device__ inline Best NextBest(const Row& row, int V, Best last) {
+  Best best{-INFINITY, kNobody};
+  row.ForEach([&](float value, int v) {
+    const Best candidate{value, v};
+    if (v < V && Before(last, candidate) && Before(candidate, best)) best = candidate;
+  });
   return best;
 }
 
-template <bool kShared>
-__global__ void TopKKernel(Logits logits, RowRange range, int k, float* logp, int32_t* ids) {
-  extern __shared__ float cache[];
-  const int64_t row = int64_t{blockIdx.x} * kRowsABlock + threadIdx.x / 32;
-  if (row >= RowsInUse(range)) return;
-  const int lane = threadIdx.x % 32;
-  float* kept = cache + threadIdx.x / 32 * logits.V;
-  if constexpr (kShared) {
-    for (int v = lane; v < logits.V; v += 32) kept[v] = logits.At(row, v);  // a lane reads only what it wrote
-  }
-  const auto logit = [&](int v) { return kShared ? kept[v] : logits.At(row, v); };
-  const float log_sum = LogSumExp(logit, logits.V);
-  // Ranked by the rounded log-probability: what the caller sees as equal is ordered as promised.
-  const auto values = [&](int v) { return logit(v) - log_sum; };
-  Best mine = NextBest(values, logits.V, {INFINITY, -1});
+// The k best of a warp's columns to `out`, in order; those that do not exist have id kNobody.
+template <typename Row>
+__device__ inline void SelectInWarp(const Row& row, int V, int k, Best* out) {
+  Best mine = NextBest(row, V, {INFINITY, -1});
   for (int i = 0; i < k; ++i) {
     const Best best = WarpBest(mine);
-    if (lane == 0) {
-      logp[row * k + i] = best.value;
-      ids[row * k + i] = best.id;
-    }
-    if (mine.id == best.id) mine = NextBest(values, logits.V, best);
+    if (threadIdx.x % 32 == 0) out[i] = best;
+    if (best.id != kNobody && mine.id == best.id) mine = NextBest(row, V, best);
     __syncwarp();
   }
 }
 
-__global__ void LogSoftmaxKernel(Logits logits, RowRange range, float* logp) {
-  const int64_t row = int64_t{blockIdx.x} * kRowsABlock + threadIdx.x / 32;
+// The k best of the warps' ordered lists: lane w follows list w.
+__device__ inline void MergeLists(const Best* lists, int warps, int k, float* logp, int32_t* ids) {
+  const int lane = threadIdx.x;
+  int at = 0;
+  Best head = lane < warps ? lists[lane * k] : Best{-INFINITY, kNobody};
+  for (int i = 0; i < k; ++i) {
+    const Best best = WarpBest(head);
+    if (lane == 0) logp[i] = best.value, ids[i] = best.id;
+    if (lane < warps && head.id == best.id) head = ++at < k ? lists[lane * k + at] : Best{-INFINITY, kNobody};
+    __syncwarp();
+  }
+}
+
+template <typename Row>
+__global__ void __launch_bounds__(kMaxWarps * 32)
+    TopKKernel(Logits logits, RowRange range, int k, float* logp, int32_t* ids) {
+  extern __shared__ Best lists[];  // [warps, k]
+  __shared__ float shared[kMaxWarps];
+  const int64_t row = blockIdx.x;
   if (row >= RowsInUse(range)) return;
-  const auto values = [&](int v) { return logits.At(row, v); };
-  const float log_sum = LogSumExp(values, logits.V);
-  for (int v = threadIdx.x % 32; v < logits.V; v += 32) logp[row * logits.V + v] = values(v) - log_sum;
+  Row values;
+  values.Load(logits, row);
+  // Ranked by the rounded log-probability: what the caller sees as equal is ordered as promised.
+  values.Subtract(LogSumExp(values, shared));
+  SelectInWarp(values, logits.V, k, lists + threadIdx.x / 32 * k);
+  __syncthreads();
+  if (threadIdx.x < 32) MergeLists(lists, blockDim.x / 32, k, logp + row * k, ids + row * k);
+}
+
+template <typename Row>
+__global__ void __launch_bounds__(kMaxWarps * 32) LogSoftmaxKernel(Logits logits, RowRange range, float* logp) {
+  __shared__ float shared[kMaxWarps];
+  const int64_t row = blockIdx.x;
+  if (row >= RowsInUse(range)) return;
+  Row values;
+  values.Load(logits, row);
+  values.Subtract(LogSumExp(values, shared));
+  values.ForEach([&](float value, int v) {
+    if (v < logits.V) logp[row * logits.V + v] = value;
+  });
 }
 
 // First target whose row is at least `row`.
@@ -118,23 +187,34 @@ __device__ inline int64_t FirstTarget(const int32_t* rows, int64_t targets, int6
   return low;
 }
 
-__global__ void TargetKernel(Logits logits, RowRange range, const int32_t* target_rows, const int32_t* ids,
-                             RowRange targets, float* logp) {
-  const int64_t row = int64_t{blockIdx.x} * kRowsABlock + threadIdx.x / 32;
+template <typename Row>
+__global__ void __launch_bounds__(kMaxWarps * 32)
+    TargetKernel(Logits logits, RowRange range, const int32_t* target_rows, const int32_t* ids, RowRange targets,
+                 float* logp) {
+  __shared__ float shared[kMaxWarps];
+  const int64_t row = blockIdx.x;
   if (row >= RowsInUse(range)) return;
   const int64_t in_use = RowsInUse(targets);
   const int64_t begin = FirstTarget(target_rows, in_use, range.first + row);
   const int64_t end = FirstTarget(target_rows, in_use, range.first + row + 1);
   if (begin == end) return;
-  const auto values = [&](int v) { return logits.At(row, v); };
-  const float log_sum = LogSumExp(values, logits.V);
-  for (int64_t g = begin + threadIdx.x % 32; g < end; g += 32) {
-    logp[g] = ids[g] < 0 || ids[g] >= logits.V ? -INFINITY : values(ids[g]) - log_sum;
+  Row values;
+  values.Load(logits, row);
+  const float log_sum = LogSumExp(values, shared);
+  for (int64_t g = begin + threadIdx.x; g < end; g += blockDim.x) {
+    logp[g] = ids[g] < 0 || ids[g] >= logits.V ? -INFINITY : logits.At(row, ids[g]) - log_sum;
   }
 }
 
-LaunchShape RowLaunch(int64_t rows, uint32_t shared_bytes = 0) {
-  return {dim3(static_cast<unsigned>((rows + kRowsABlock - 1) / kRowsABlock)), dim3(kRowsABlock * 32), shared_bytes};
+// Threads a row: as many warps as keep it in registers, or all.
+unsigned ThreadsFor(int64_t V) {
+  const int64_t warps = (V + 32 * kColumns - 1) / (32 * kColumns);
+  return static_cast<unsigned>(32 * std::clamp<int64_t>(warps, 1, kMaxWarps));
+}
+bool FitsRegisters(int64_t V) { return V <= int64_t{kMaxWarps} * 32 * kColumns; }
+LaunchShape RowLaunch(int64_t rows, int64_t V, int64_t k = 0) {
+  const unsigned threads = ThreadsFor(V);
+  return {dim3(static_cast<unsigned>(rows)), dim3(threads), static_cast<uint32_t>(threads / 32 * k * sizeof(Best))};
 }
 
 }  // namespace
@@ -143,19 +223,16 @@ Status TopKRows(const float* logits, int64_t stride, const float* bias, int64_t 
                 RowRange range, int64_t k, float* logp, int32_t* ids, cudaStream_t stream) {
   if (range.rows == 0 || k == 0) return Status();
   const Logits view{logits, stride, bias, static_cast<int>(V), static_cast<int>(blank), penalty};
-  const auto bytes = static_cast<uint32_t>(kRowsABlock * V * sizeof(float));
-  if (bytes > kMaxShared) {
-    return Launch(TopKKernel<false>, RowLaunch(range.rows), stream, view, range, static_cast<int>(k), logp, ids);
-  }
-  TING_RETURN_IF_ERROR(AllowShared(TopKKernel<true>, bytes));
-  return Launch(TopKKernel<true>, RowLaunch(range.rows, bytes), stream, view, range, static_cast<int>(k), logp, ids);
+  const auto kernel = FitsRegisters(V) ? TopKKernel<RegisterRow> : TopKKernel<MemoryRow>;
+  return Launch(kernel, RowLaunch(range.rows, V, k), stream, view, range, static_cast<int>(k), logp, ids);
 }
 
 Status LogSoftmaxRows(const float* logits, int64_t stride, const float* bias, int64_t V, int64_t blank, float penalty,
                       RowRange range, float* logp, cudaStream_t stream) {
   if (range.rows == 0) return Status();
   const Logits view{logits, stride, bias, static_cast<int>(V), static_cast<int>(blank), penalty};
-  return Launch(LogSoftmaxKernel, RowLaunch(range.rows), stream, view, range, logp);
+  const auto kernel = FitsRegisters(V) ? LogSoftmaxKernel<RegisterRow> : LogSoftmaxKernel<MemoryRow>;
+  return Launch(kernel, RowLaunch(range.rows, V), stream, view, range, logp);
 }
 
 Status TargetRows(const float* logits, int64_t stride, const float* bias, int64_t V, int64_t blank, float penalty,
@@ -163,7 +240,8 @@ Status TargetRows(const float* logits, int64_t stride, const float* bias, int64_
                   cudaStream_t stream) {
   if (range.rows == 0 || targets.rows == 0) return Status();
   const Logits view{logits, stride, bias, static_cast<int>(V), static_cast<int>(blank), penalty};
-  return Launch(TargetKernel, RowLaunch(range.rows), stream, view, range, rows, ids, targets, logp);
+  const auto kernel = FitsRegisters(V) ? TargetKernel<RegisterRow> : TargetKernel<MemoryRow>;
+  return Launch(kernel, RowLaunch(range.rows, V), stream, view, range, rows, ids, targets, logp);
 }
 
 }  // namespace ting::cuda
