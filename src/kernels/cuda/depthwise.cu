@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "base/return_if_error.h"
+#include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/row_kernels.h"
 #include "kernels/cuda/row_math.cuh"
@@ -33,41 +34,54 @@ __device__ inline float2 LoadPair(const T* p) {
   }
 }
 
-// Rows first + [0, kFrames) of channels d, d + 1 into sums [kFrames, D]. Rows past the last are computed and not used.
+// The frames that rows first + [0, kFrames) see, of channels d, d + 1. Rows outside the matrix are read as its edge rows:
+// they are in nobody's sequence.
 template <typename T, int kTaps>
-__device__ inline void ConvolveInRegisters(const T* g, const DepthwiseParams& p, const Bounds& bounds, int first,
-                                           int last_row, int d, int D, float* sums) {
-  float2 window[kFrames + kTaps - 1];
+struct Window {
+  float2 frames[kFrames + kTaps - 1];
+
+  __device__ void Load(const T* g, int first, int left, int rows, int d, int D) {
 #pragma unroll
-  for (int i = 0; i < kFrames + kTaps - 1; ++i) {
-    const int row = min(max(first + i - p.left, 0), last_row);
-    window[i] = LoadPair(g + int64_t{row} * D + d);
-  }
-  const float2 edge = p.edge == nullptr ? float2{0, 0} : float2{p.edge[d], p.edge[d + 1]};
-  const float2 bias = p.bias == nullptr ? float2{0, 0} : float2{p.bias[d], p.bias[d + 1]};
-  float2 total[kFrames];
-#pragma unroll
-  for (int f = 0; f < kFrames; ++f) total[f] = bias;
-#pragma unroll
-  for (int k = 0; k < kTaps; ++k) {
-    const float2 tap = LoadPair(p.taps + k * D + d);
-#pragma unroll
-    for (int f = 0; f < kFrames; ++f) {
-      const int from = first + f + k - p.left;
-      float2 v = window[f + k];
-      if (from < bounds.begin[f]) v = edge;
-      if (from >= bounds.end[f]) v = {0, 0};
-      total[f].x += tap.x * v.x;
-      total[f].y += tap.y * v.y;
+    for (int i = 0; i < kFrames + kTaps - 1; ++i) {
+      const int row = min(max(first + i - left, 0), rows - 1);
+      frames[i] = LoadPair(g + int64_t{row} * D + d);
     }
   }
+};
+template <int kTaps>
+struct Taps {
+  float2 taps[kTaps], edge, bias;
+
+  __device__ void Load(const DepthwiseParams& p, int d, int D) {
 #pragma unroll
-  for (int f = 0; f < kFrames; ++f) *reinterpret_cast<float2*>(sums + f * D + d) = total[f];
+    for (int k = 0; k < kTaps; ++k) taps[k] = LoadPair(p.taps + k * D + d);
+    edge = p.edge == nullptr ? float2{0, 0} : LoadPair(p.edge + d);
+    bias = p.bias == nullptr ? float2{0, 0} : LoadPair(p.bias + d);
+  }
+};
+
+template <typename T, int kTaps>
+__device__ inline void Convolve(const Window<T, kTaps>& window, const Taps<kTaps>& weights, const Bounds& bounds, int first,
+                                int left, int d, int D, float* sums) {
+#pragma unroll
+  for (int f = 0; f < kFrames; ++f) {
+    const int begin = bounds.begin[f] - (first + f - left), end = bounds.end[f] - (first + f - left);
+    float2 total = weights.bias;
+#pragma unroll
+    for (int k = 0; k < kTaps; ++k) {
+      float2 v = window.frames[f + k];
+      if (k < begin) v = weights.edge;
+      if (k >= end) v = {0, 0};
+      total.x += weights.taps[k].x * v.x;
+      total.y += weights.taps[k].y * v.y;
+    }
+    *reinterpret_cast<float2*>(sums + f * D + d) = total;
+  }
 }
 
-// The same for any number of taps and an odd number of channels, a channel at a time.
+// The same for any number of taps and channels, a channel at a time.
 template <typename T>
-__device__ inline void Convolve(const T* g, const DepthwiseParams& p, const Bounds& bounds, int first, int d, int D,
+__device__ inline void ConvolveAny(const T* g, const DepthwiseParams& p, const Bounds& bounds, int first, int d, int D,
                                 float* sums) {
   for (int f = 0; f < kFrames; ++f) {
     float total = p.bias == nullptr ? 0.0F : p.bias[d];
@@ -112,37 +126,54 @@ __device__ inline void FinishRow(const DepthwiseParams& p, const float* in, int 
   }
 }
 
-// kTaps 0: any number.
-template <typename T, int kTaps>
-__global__ void __launch_bounds__(256) DepthwiseKernel(const T* g, DepthwiseParams p, DeviceRows sets, int rows,
-                                                       const int32_t* count, int D, T* out) {
-  extern __shared__ float sums[];  // [kFrames, D]
-  __shared__ Bounds bounds;
-  const int first = static_cast<int>(blockIdx.x) * kFrames;
-  const int in_use = min(rows, *count);
-  if (first >= in_use) return;
+// Of the sequence of each row of the block; rows past those in use take the last one's.
+__device__ inline void FindBounds(const DeviceRows& sets, int first, int in_use, Bounds& bounds) {
   if (threadIdx.x < kFrames) {
     const int row = min(first + static_cast<int>(threadIdx.x), in_use - 1);
     const int sequence = SequenceOf(sets.offsets, sets.max_sequences, row);
     bounds.begin[threadIdx.x] = sets.offsets[sequence], bounds.end[threadIdx.x] = sets.offsets[sequence + 1];
   }
   __syncthreads();
+}
+
+// kTaps 0: any number, any width; otherwise D is even and at most two channels a thread. Weights are loaded while the
+// kernel before ends, frames while the bounds are looked for.
+template <typename T, int kTaps>
+__global__ void __launch_bounds__(256) DepthwiseKernel(const T* g, DepthwiseParams p, DeviceRows sets, int rows,
+                                                       const int32_t* count, int D, T* out) {
+  extern __shared__ float sums[];  // [kFrames, D]
+  __shared__ Bounds bounds;
+  const int first = static_cast<int>(blockIdx.x) * kFrames;
   if constexpr (kTaps > 0) {
-    for (int d = 2 * threadIdx.x; d < D; d += 2 * blockDim.x) {
-      ConvolveInRegisters<T, kTaps>(g, p, bounds, first, in_use - 1, d, D, sums);
-    }
+    const int d = 2 * static_cast<int>(threadIdx.x);
+    Taps<kTaps> weights;
+    Window<T, kTaps> window;
+    if (d < D) weights.Load(p, d, D);
+    WaitForPreviousKernel();
+    LetNextKernelStart();
+    if (d < D) window.Load(g, first, p.left, rows, d, D);
+    const int in_use = min(rows, *count);
+    if (first >= in_use) return;
+    FindBounds(sets, first, in_use, bounds);
+    if (d < D) Convolve(window, weights, bounds, first, p.left, d, D, sums);
   } else {
-    for (int d = threadIdx.x; d < D; d += blockDim.x) Convolve(g, p, bounds, first, d, D, sums);
+    WaitForPreviousKernel();
+    LetNextKernelStart();
+    const int in_use = min(rows, *count);
+    if (first >= in_use) return;
+    FindBounds(sets, first, in_use, bounds);
+    for (int d = threadIdx.x; d < D; d += blockDim.x) ConvolveAny(g, p, bounds, first, d, D, sums);
   }
   __syncthreads();
-  for (int f = threadIdx.x / 32; f < min(kFrames, in_use - first); f += blockDim.x / 32) {
+  const int valid = min(kFrames, min(rows, *count) - first);
+  for (int f = threadIdx.x / 32; f < valid; f += blockDim.x / 32) {
     FinishRow(p, sums + f * D, D, out + int64_t{first + f} * D);
   }
 }
 
 template <typename T>
 auto KernelFor(int num_taps, int64_t D) {
-  if (D % 2 != 0) return DepthwiseKernel<T, 0>;
+  if (D % 2 != 0 || D > 512) return DepthwiseKernel<T, 0>;
   switch (num_taps) {
     case 7:
       return DepthwiseKernel<T, 7>;
@@ -162,7 +193,9 @@ Status DepthwiseRows(DType type, const void* g, const DepthwiseParams& params, c
   if (range.rows == 0) return Status();
   const auto threads = static_cast<unsigned>(std::min<int64_t>(256, (D / 2 + 31) / 32 * 32 + 32 * (D < 64)));
   const LaunchShape shape{dim3(static_cast<unsigned>((range.rows + kFrames - 1) / kFrames)), dim3(threads),
-                          static_cast<uint32_t>(kFrames * D * sizeof(float))};
+                          static_cast<uint32_t>(kFrames * D * sizeof(float)),
+                          /*cluster=*/1,
+                          /*dependent=*/true};
   return WithType(type, [&](auto t) -> Status {
     using T = decltype(t);
     const auto kernel = KernelFor<T>(params.num_taps, D);

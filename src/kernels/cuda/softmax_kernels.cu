@@ -17,6 +17,7 @@ namespace {
 
 constexpr int kColumns = 40;  // of a thread, in registers
 constexpr int kMaxWarps = 16;
+constexpr uint32_t kMaxShared = 200 * 1024;
 
 struct Logits {
   const float* data;
@@ -223,8 +224,14 @@ Status TopKRows(const float* logits, int64_t stride, const float* bias, int64_t 
                 RowRange range, int64_t k, float* logp, int32_t* ids, cudaStream_t stream) {
   if (range.rows == 0 || k == 0) return Status();
   const Logits view{logits, stride, bias, static_cast<int>(V), static_cast<int>(blank), penalty};
-  const auto kernel = FitsRegisters(V) ? TopKKernel<RegisterRow> : TopKKernel<MemoryRow>;
-  return Launch(kernel, RowLaunch(range.rows, V, k), stream, view, range, static_cast<int>(k), logp, ids);
+  auto kernel = FitsRegisters(V) ? TopKKernel<RegisterRow> : TopKKernel<MemoryRow>;
+  LaunchShape shape = RowLaunch(range.rows, V, k);
+  if (shape.shared_bytes > kMaxShared) {  // one warp's list, and columns from memory
+    kernel = TopKKernel<MemoryRow>;
+    shape.block = dim3(32), shape.shared_bytes = static_cast<uint32_t>(k * sizeof(Best));
+  }
+  if (shape.shared_bytes > 48 * 1024) TING_RETURN_IF_ERROR(AllowShared(kernel, shape.shared_bytes));
+  return Launch(kernel, shape, stream, view, range, static_cast<int>(k), logp, ids);
 }
 
 Status LogSoftmaxRows(const float* logits, int64_t stride, const float* bias, int64_t V, int64_t blank, float penalty,
