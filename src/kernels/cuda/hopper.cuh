@@ -12,6 +12,7 @@
 #include <cuda_fp16.h>
 
 #include <cstdint>
+#include <type_traits>
 
 namespace ting::cuda {
 
@@ -79,6 +80,13 @@ __device__ inline void TmaLoad2dMulticast(void* target, const CUtensorMap* map, 
       "l"(map), "r"(SharedAddress(barrier)), "r"(x), "r"(y), "h"(mask)
       : "memory");
 }
+// `bytes` (a multiple of 16) in a row; both addresses are multiples of 16.
+__device__ inline void BulkLoad(void* target, const void* source, uint64_t* barrier, uint32_t bytes) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                   SharedAddress(target)),
+               "l"(source), "r"(bytes), "r"(SharedAddress(barrier))
+               : "memory");
+}
 __device__ inline void TmaLoad3d(void* target, const CUtensorMap* map, uint64_t* barrier, int x, int y, int z) {
   asm volatile(
       "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(
@@ -99,6 +107,9 @@ __device__ inline uint32_t ClusterRank() {
 __device__ inline void ClusterSync() {
   asm volatile("barrier.cluster.arrive.release.aligned;\n barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
+// ClusterSync in two halves: what a thread does between them, others need not wait for.
+__device__ inline void ClusterArrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
+__device__ inline void ClusterWait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 // The address of `shared` in another block of the cluster, for LoadRemote.
 __device__ inline uint32_t MapToBlock(const void* shared, uint32_t block) {
   uint32_t remote;
@@ -123,6 +134,27 @@ __device__ inline void LetNextKernelStart() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;");
 #endif
+}
+
+// ---- 16-bit tiles of registers -------------------------------------------------------------------------------------
+
+// Two values as 16-bit elements in one register, the lower one first; f16 saturates, in the same instruction.
+template <typename T>
+__device__ inline uint32_t PackSaturated(float low, float high) {
+  uint32_t packed;
+  if constexpr (std::is_same_v<T, __half>) {
+    asm("cvt.rn.satfinite.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  } else {
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  }
+  return packed;
+}
+// Four 8 x 8 matrices of 16-bit elements to shared memory: lane l gives the address of row l % 8 of matrix l / 8, and
+// holds in each register columns 2 * (l % 4) and the next of row l / 4.
+__device__ inline void StoreMatrices(void* row, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(SharedAddress(row)), "r"(a),
+               "r"(b), "r"(c), "r"(d)
+               : "memory");
 }
 
 // ---- warpgroup matrix products -------------------------------------------------------------------------------------
