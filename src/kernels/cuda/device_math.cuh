@@ -51,6 +51,8 @@ __device__ inline float WarpMax(float v) {
 }
 
 __device__ inline float Sigmoid(float v) { return 1.0F / (1.0F + __expf(-v)); }
+// One unit in the last place less exact: without the branch for divisors that 1 + exp cannot have.
+__device__ inline float SigmoidFast(float v) { return __fdividef(1.0F, 1.0F + __expf(-v)); }
 
 template <Activation kActivation>
 __device__ inline float Activate(float v) {

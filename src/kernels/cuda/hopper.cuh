@@ -12,6 +12,7 @@
 #include <cuda_fp16.h>
 
 #include <cstdint>
+#include <type_traits>
 
 namespace ting::cuda {
 
@@ -79,6 +80,13 @@ __device__ inline void TmaLoad2dMulticast(void* target, const CUtensorMap* map, 
       "l"(map), "r"(SharedAddress(barrier)), "r"(x), "r"(y), "h"(mask)
       : "memory");
 }
+// `bytes` (a multiple of 16) in a row; both addresses are multiples of 16.
+__device__ inline void BulkLoad(void* target, const void* source, uint64_t* barrier, uint32_t bytes) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                   SharedAddress(target)),
+               "l"(source), "r"(bytes), "r"(SharedAddress(barrier))
+               : "memory");
+}
 __device__ inline void TmaLoad3d(void* target, const CUtensorMap* map, uint64_t* barrier, int x, int y, int z) {
   asm volatile(
       "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(
@@ -89,13 +97,6 @@ __device__ inline void TmaLoad3d(void* target, const CUtensorMap* map, uint64_t*
 // Ordinary stores to shared memory become visible to wgmma and the copy engine (before the barrier that follows).
 __device__ inline void FenceAsyncProxy() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
-// Four 8 x 8 matrices of 16-bit elements from registers, laid out as accumulators packed in pairs are; lane i gives the
-// address of row i % 8 of matrix i / 8.
-__device__ inline void StoreMatrices(void* row, const uint32_t (&v)[4]) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(SharedAddress(row)), "r"(v[0]),
-               "r"(v[1]), "r"(v[2]), "r"(v[3])
-               : "memory");
-}
 // 16 bytes from global to shared memory in the background, or zeros.
 __device__ inline void CopyAsync16(void* target, const void* source, bool valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(SharedAddress(target)), "l"(source),
@@ -114,7 +115,7 @@ __device__ inline uint32_t ClusterRank() {
 __device__ inline void ClusterSync() {
   asm volatile("barrier.cluster.arrive.release.aligned;\n barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
-// The same in two steps, for work in between that the others need not wait for.
+// ClusterSync in two halves: what a thread does between them, others need not wait for.
 __device__ inline void ClusterArrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
 __device__ inline void ClusterWait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 // The address of `shared` in another block of the cluster, for LoadRemote.
@@ -142,6 +143,28 @@ __device__ inline void LetNextKernelStart() {
   asm volatile("griddepcontrol.launch_dependents;");
 #endif
 }
+
+// ---- 16-bit tiles of registers -------------------------------------------------------------------------------------
+
+// Two values as 16-bit elements in one register, the lower one first; f16 saturates, in the same instruction.
+template <typename T>
+__device__ inline uint32_t PackSaturated(float low, float high) {
+  uint32_t packed;
+  if constexpr (std::is_same_v<T, __half>) {
+    asm("cvt.rn.satfinite.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  } else {
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  }
+  return packed;
+}
+// Four 8 x 8 matrices of 16-bit elements to shared memory: lane l gives the address of row l % 8 of matrix l / 8, and
+// holds in each register columns 2 * (l % 4) and the next of row l / 4.
+__device__ inline void StoreMatrices(void* row, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(SharedAddress(row)), "r"(a),
+               "r"(b), "r"(c), "r"(d)
+               : "memory");
+}
+__device__ inline void StoreMatrices(void* row, const uint32_t (&v)[4]) { StoreMatrices(row, v[0], v[1], v[2], v[3]); }
 
 // ---- warpgroup matrix products -------------------------------------------------------------------------------------
 

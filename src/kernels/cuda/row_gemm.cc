@@ -21,7 +21,8 @@ extern template RowGemmKernelFunction FindRowGemmKernel<__nv_bfloat16>(const Row
 
 namespace {
 
-constexpr int kMaxColumnsPerBlock = 8192;  // whose bias fits beside the tiles
+constexpr int kMaxColumnsPerBlock = 8192;                            // whose bias fits beside the tiles
+constexpr uint32_t kWholeBytes = 220 << 10, kHalfBytes = 112 << 10;  // of a multiprocessor's 227 KB
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 bool Aligned(const void* p, size_t bytes) { return reinterpret_cast<uintptr_t>(p) % bytes == 0; }
@@ -31,23 +32,30 @@ RowGemmMode ModeOf(int64_t K, const RowGemmConfig& config) {
   return config.split > 1 ? RowGemmMode::kSplit : RowGemmMode::kStream;
 }
 
+// Blocks of a multiprocessor, as far as registers and three stages of a ring allow.
+int BlocksTogether(const RowGemmArguments& a, const RowGemmConfig& config) {
+  const bool fit = RowGemmSharedLayout(config, a.K, 3).total_bytes <= kHalfBytes;
+  return fit ? RowGemmBlocks(config.groups, config.tile_n, ModeOf(a.K, config)) : 1;
+}
+
 // Estimated cycles. What a block does for its rows, then for each tile: what it reads at the rate at which a
 // multiprocessor is served by L2, or its products, whichever is longer; then what it writes. `kLatency` stands for the
 // start of a block, its first reads and its last writes; blocks that share a multiprocessor hide it from each other.
 double EstimateCycles(const RowGemmArguments& a, const RowGemmConfig& config, int multiprocessors) {
   constexpr double kReadBytes = 40, kWriteBytes = 32, kProducts = 1900, kLatency = 2500, kExchange = 2000;
-  const double rows = 64.0 * config.groups, columns = config.tile_n;
+  const int own_rows = RowGemmRows(config, a.K);
+  const double rows = own_rows, columns = config.tile_n;
   const int64_t tiles = CeilDiv(a.N, config.tile_n);
   const double blocks =
-      static_cast<double>(CeilDiv(a.M, 64 * config.groups) * CeilDiv(tiles, config.tiles_per_block) * config.split);
+      static_cast<double>(CeilDiv(a.M, own_rows) * CeilDiv(tiles, config.tiles_per_block) * config.split);
   const bool resident = a.K <= kRowGemmResidentK;
   const double k = static_cast<double>(a.K) / config.split;
   const double fill = resident ? rows * k * (a.x_f32 != nullptr ? 6 : 2) / kReadBytes : 0;
-  const double reads = (columns + (resident ? 0 : rows)) * k * 2 / kReadBytes;
+  const double reads = (columns / config.share + (resident ? 0 : rows)) * k * 2 / kReadBytes;
   const double products = rows * columns * k / kProducts;
   const double out = a.output == RowGemmOutput::kFloat ? (a.residual != nullptr ? 8 : 4) : 2;
   const double tile = std::max(reads, products) + rows * columns / config.split * out / kWriteBytes;
-  const double together = config.groups == 2 ? 1 : 2;
+  const double together = BlocksTogether(a, config);
   double per_block = fill + config.tiles_per_block * tile;
   if (config.split > 1) per_block += kExchange;
   const auto rounds = [&](double slots) {
@@ -56,15 +64,13 @@ double EstimateCycles(const RowGemmArguments& a, const RowGemmConfig& config, in
   return rounds(multiprocessors) * per_block + rounds(multiprocessors * together) * kLatency;
 }
 
+// Of each ring.
 int ChooseStages(const RowGemmArguments& a, const RowGemmConfig& config, int64_t blocks, int multiprocessors) {
-  constexpr uint32_t kWholeBytes = 220 << 10, kHalfBytes = 112 << 10;  // of a multiprocessor's 227 KB
   const RowGemmShared layout = RowGemmSharedLayout(config, a.K, 0);
-  const auto fitting = [&](uint32_t budget) {
-    return budget < layout.total_bytes ? int64_t{0} : int64_t{(budget - layout.total_bytes) / layout.stage_bytes};
-  };
-  const bool share = config.groups == 1 && blocks > multiprocessors && fitting(kHalfBytes) >= 4;
-  const int64_t fit = fitting(share ? kHalfBytes : kWholeBytes);
-  const int64_t steps = CeilDiv(a.K / 64, config.split) * config.tiles_per_block;
+  const int turns = RowGemmTurns(config, a.K);
+  const uint32_t budget = blocks > multiprocessors && BlocksTogether(a, config) > 1 ? kHalfBytes : kWholeBytes;
+  const int64_t fit = budget < layout.total_bytes ? 0 : (budget - layout.total_bytes) / (layout.stage_bytes * turns);
+  const int64_t steps = CeilDiv(a.K / 64, config.split) * CeilDiv(config.tiles_per_block, turns);
   // A cluster's exchange of sums takes the place of the ring.
   const int64_t exchange = config.split > 1 ? CeilDiv(256 * config.groups * config.tile_n, layout.stage_bytes) : 1;
   return static_cast<int>(std::min({std::max(steps, exchange), fit, int64_t{kRowGemmMaxStages}}));
@@ -118,9 +124,11 @@ Status CheckConfig(const RowGemmArguments& a, const RowGemmConfig& config, RowGe
   const bool split_fits = config.split == 1 || (!resident && config.split == RowGemmSegments(a.K));
   const bool tiles_fit = config.tiles_per_block >= 1 && (resident || config.tiles_per_block == 1) &&
                          config.tiles_per_block * config.tile_n <= kMaxColumnsPerBlock;
-  if (kernel != nullptr && split_fits && tiles_fit && CeilDiv(a.M, 64 * config.groups) <= 65535) return Status();
-  return InvalidArgument("row_gemm: no kernel of {} x 64 rows, {} x {} columns, split {} for [{}, {}] x [{}]",
-                         config.groups, config.tiles_per_block, config.tile_n, config.split, a.M, a.K, a.N);
+  const bool share_fits = config.share == 1 || (config.share == 2 && config.split == 1);
+  if (kernel != nullptr && split_fits && tiles_fit && share_fits) return Status();
+  return InvalidArgument("row_gemm: no kernel of {} groups, {} x {} columns, split {}, share {} for [{}, {}] x [{}]",
+                         config.groups, config.tiles_per_block, config.tile_n, config.split, config.share, a.M, a.K,
+                         a.N);
 }
 
 RowGemmKernelFunction FindKernel(const RowGemmArguments& a, const RowGemmConfig& config) {
@@ -129,14 +137,20 @@ RowGemmKernelFunction FindKernel(const RowGemmArguments& a, const RowGemmConfig&
                                   : FindRowGemmKernel<__nv_bfloat16>(config, a.output, mode);
 }
 
-bool CanPair(const RowGemmArguments& a) {
-  return Aligned(a.y, 8) && a.y_stride % 2 == 0 && Aligned(a.residual, 8) && a.residual_stride % 2 == 0;
+bool ByFours(const RowGemmArguments& a) {
+  const bool y = Aligned(a.y, 16) && a.y_stride % 4 == 0 && a.N % 4 == 0;
+  return y && (a.residual == nullptr || (Aligned(a.residual, 16) && a.residual_stride % 4 == 0));
+}
+int Log2(int power) {
+  int log = 0;
+  while (1 << log < power) ++log;
+  return log;
 }
 
 Result<RowGemmParameters> MakeParameters(const RowGemmArguments& a, const RowGemmConfig& config) {
   const TmaType type = a.type == HalfType::kF16 ? TmaType::kF16 : TmaType::kBF16;
   RowGemmParameters p{};
-  TING_ASSIGN_OR_RETURN(p.w, MakeTensorMap(type, a.weight, a.N, a.K, a.K, config.tile_n, 64));
+  TING_ASSIGN_OR_RETURN(p.w, MakeTensorMap(type, a.weight, a.N, a.K, a.K, config.tile_n / config.share, 64));
   if (a.x != nullptr) {
     TING_ASSIGN_OR_RETURN(p.a, MakeTensorMap(type, a.x, a.M, a.K, a.x_stride, 64, 64));
   }
@@ -144,8 +158,8 @@ Result<RowGemmParameters> MakeParameters(const RowGemmArguments& a, const RowGem
   p.y = a.y, p.num_rows = a.num_rows;
   p.x_stride = a.x_stride, p.y_stride = a.y_stride, p.residual_stride = a.residual_stride;
   p.M = static_cast<int>(a.M), p.N = static_cast<int>(a.N), p.K = static_cast<int>(a.K);
-  p.tiles_per_block = config.tiles_per_block, p.split = config.split, p.segments = RowGemmSegments(a.K);
-  p.eps = a.eps, p.scale = a.scale, p.activation = a.activation, p.pairs = CanPair(a);
+  p.tiles_per_block = config.tiles_per_block, p.segments_log2 = Log2(RowGemmSegments(a.K)), p.share = config.share;
+  p.eps = a.eps, p.scale = a.scale, p.activation = a.activation, p.fours = ByFours(a);
   return p;
 }
 
@@ -157,7 +171,7 @@ int RowGemmSegments(int64_t K) {
 }
 
 RowGemmConfig ChooseRowGemmConfig(const RowGemmArguments& arguments, int multiprocessors) {
-  constexpr RowGemmConfig kShapes[] = {{1, 32}, {1, 64}, {1, 128}, {2, 128}};
+  constexpr RowGemmConfig kShapes[] = {{1, 32}, {2, 32}, {1, 64}, {2, 64}, {1, 128}, {2, 128}};
   const bool resident = arguments.K <= kRowGemmResidentK;
   RowGemmConfig best;
   double least = std::numeric_limits<double>::infinity();
@@ -167,14 +181,16 @@ RowGemmConfig ChooseRowGemmConfig(const RowGemmArguments& arguments, int multipr
   };
   for (RowGemmConfig config : kShapes) {
     if (arguments.output == RowGemmOutput::kGlu && config.tile_n == 32) continue;
+    if (!resident && config.groups == 2 && config.tile_n < 128) continue;
     const int64_t tiles = CeilDiv(arguments.N, config.tile_n);
     const int64_t most = resident ? std::min<int64_t>(tiles, kMaxColumnsPerBlock / config.tile_n) : 1;
     for (int64_t blocks = CeilDiv(tiles, most); blocks <= tiles; ++blocks) {
       if (!resident && blocks < tiles) continue;
       config.tiles_per_block = static_cast<int>(CeilDiv(tiles, blocks));
+      if (config.tiles_per_block < config.groups && resident) continue;
       config.split = 1;
-      consider(config);
-      config.split = RowGemmSegments(arguments.K);
+      for (config.share = 1; config.share <= 2; ++config.share) consider(config);
+      config.split = RowGemmSegments(arguments.K), config.share = 1;
       if (config.split > 1) consider(config);
     }
   }
@@ -208,16 +224,17 @@ Status RowGemm(const RowGemmArguments& arguments, const RowGemmConfig& config, c
   TING_RETURN_IF_ERROR(CheckDevice(&multiprocessors));
   TING_ASSIGN_OR_RETURN(RowGemmParameters parameters, MakeParameters(arguments, config));
   const int64_t column_blocks = CeilDiv(CeilDiv(arguments.N, config.tile_n), config.tiles_per_block);
-  const int64_t row_blocks = CeilDiv(arguments.M, 64 * config.groups);
+  const int64_t row_blocks =
+      CeilDiv(CeilDiv(arguments.M, RowGemmRows(config, arguments.K)), config.share) * config.share;
   parameters.stages = ChooseStages(arguments, config, column_blocks * config.split * row_blocks, multiprocessors);
   if (parameters.stages < 2 && parameters.stages * 64 < arguments.K) {
     return Internal("row_gemm: {} stages fit", parameters.stages);
   }
   LaunchShape shape;
-  shape.grid = dim3(static_cast<unsigned>(column_blocks * config.split), static_cast<unsigned>(row_blocks));
-  shape.block = dim3(config.groups == 2 ? 384 : 160);
+  shape.grid = dim3(static_cast<unsigned>(row_blocks * config.split), static_cast<unsigned>(column_blocks));
+  shape.block = dim3(static_cast<unsigned>(RowGemmThreads(config.groups, arguments.K <= kRowGemmResidentK)));
   shape.shared_bytes = RowGemmSharedLayout(config, arguments.K, parameters.stages).total_bytes;
-  shape.cluster = config.split;
+  shape.cluster = config.split * config.share;
   shape.dependent = arguments.dependent;
   const RowGemmKernelFunction kernel = FindKernel(arguments, config);
   TING_RETURN_IF_ERROR(AllowShared(kernel, shape.shared_bytes, shape.cluster));

@@ -57,13 +57,14 @@ struct RowGemmArguments {
   bool dependent = false;
 };
 
-// How a product is cut. A block owns 64 * groups rows (one warpgroup for 64 rows) and tiles_per_block tiles of tile_n
-// columns, one after the other; split = RowGemmSegments(K) gives each segment of K to one block of a cluster.
+// How a product is cut. A block owns tiles_per_block tiles of tile_n columns, one after the other. K <= 512: of 64
+// rows, and two warpgroups take the tiles in turn. K > 512: of 64 * groups rows, each warpgroup has its own.
 struct RowGemmConfig {
-  int groups = 1;           // 1, 2
+  int groups = 1;           // warpgroups: 1, 2
   int tile_n = 64;          // 32, 64, 128
   int tiles_per_block = 1;  // 1 when K > 512
-  int split = 1;
+  int split = 1;            // RowGemmSegments(K): each block of a cluster has one segment of K
+  int share = 1;            // 2: the two blocks of a cluster fetch W for each other; not with split
 };
 
 // K is summed in so many segments of consecutive columns, each from zero, then the segments in ascending order. A

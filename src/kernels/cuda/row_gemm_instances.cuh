@@ -8,37 +8,33 @@
 
 namespace ting::cuda {
 
-template <typename T, int kTileN, int kGroups>
-RowGemmKernelFunction OfTile(RowGemmOutput output, RowGemmMode mode) {
-  const bool half = output == RowGemmOutput::kHalf;
-  if (output == RowGemmOutput::kGlu) {
-    if constexpr (kTileN >= 64) {
-      if (mode == RowGemmMode::kResident) {
-        return RowGemmKernel<T, kTileN, kGroups, RowGemmMode::kResident, RowGemmOutput::kGlu>;
-      }
-    }
-    return nullptr;
+template <typename T, int kTileN, int kGroups, RowGemmMode kMode>
+RowGemmKernelFunction OfOutput(RowGemmOutput output) {
+  if (output == RowGemmOutput::kHalf) return RowGemmKernel<T, kTileN, kGroups, kMode, RowGemmOutput::kHalf>;
+  if (output == RowGemmOutput::kFloat) return RowGemmKernel<T, kTileN, kGroups, kMode, RowGemmOutput::kFloat>;
+  if constexpr (kMode == RowGemmMode::kResident && kTileN >= 64) {
+    return RowGemmKernel<T, kTileN, kGroups, kMode, RowGemmOutput::kGlu>;
   }
-  switch (mode) {
-    case RowGemmMode::kResident:
-      return half ? RowGemmKernel<T, kTileN, kGroups, RowGemmMode::kResident, RowGemmOutput::kHalf>
-                  : RowGemmKernel<T, kTileN, kGroups, RowGemmMode::kResident, RowGemmOutput::kFloat>;
-    case RowGemmMode::kStream:
-      return half ? RowGemmKernel<T, kTileN, kGroups, RowGemmMode::kStream, RowGemmOutput::kHalf>
-                  : RowGemmKernel<T, kTileN, kGroups, RowGemmMode::kStream, RowGemmOutput::kFloat>;
-    case RowGemmMode::kSplit:
-      return half ? RowGemmKernel<T, kTileN, kGroups, RowGemmMode::kSplit, RowGemmOutput::kHalf>
-                  : RowGemmKernel<T, kTileN, kGroups, RowGemmMode::kSplit, RowGemmOutput::kFloat>;
+  return nullptr;
+}
+
+template <typename T, int kTileN, int kGroups>
+RowGemmKernelFunction OfMode(RowGemmOutput output, RowGemmMode mode) {
+  if (mode == RowGemmMode::kResident) return OfOutput<T, kTileN, kGroups, RowGemmMode::kResident>(output);
+  if constexpr (kGroups == 1 || kTileN == 128) {
+    if (mode == RowGemmMode::kStream) return OfOutput<T, kTileN, kGroups, RowGemmMode::kStream>(output);
+    return OfOutput<T, kTileN, kGroups, RowGemmMode::kSplit>(output);
   }
   return nullptr;
 }
 
 template <typename T>
 RowGemmKernelFunction FindRowGemmKernel(const RowGemmConfig& config, RowGemmOutput output, RowGemmMode mode) {
-  if (config.groups == 1 && config.tile_n == 32) return OfTile<T, 32, 1>(output, mode);
-  if (config.groups == 1 && config.tile_n == 64) return OfTile<T, 64, 1>(output, mode);
-  if (config.groups == 1 && config.tile_n == 128) return OfTile<T, 128, 1>(output, mode);
-  if (config.groups == 2 && config.tile_n == 128) return OfTile<T, 128, 2>(output, mode);
+  const bool two = config.groups == 2;
+  if (config.groups != 1 && !two) return nullptr;
+  if (config.tile_n == 32) return two ? OfMode<T, 32, 2>(output, mode) : OfMode<T, 32, 1>(output, mode);
+  if (config.tile_n == 64) return two ? OfMode<T, 64, 2>(output, mode) : OfMode<T, 64, 1>(output, mode);
+  if (config.tile_n == 128) return two ? OfMode<T, 128, 2>(output, mode) : OfMode<T, 128, 1>(output, mode);
   return nullptr;
 }
 

@@ -15,90 +15,114 @@ namespace ting::cuda {
 struct RowNorm {
   const float* x;
   int64_t stride;
-  const float* gamma;  // nullptr: x is only rounded
+  const float* gamma;  // in shared memory, as beta; read after `ready`
   const float* beta;
+  bool norm;  // false: x is only rounded
   float eps;
 
-  // 64 rows from `row0` on by one warpgroup into K / 64 tiles of 64 rows; rows from `rows` on become those of a zero
-  // row.
-  template <typename T, int K>
-  __device__ void Rows(int row0, int rows, uint8_t* tiles) const {
-    constexpr int kPasses = 512 / K;  // of four rows, in flight together: 64 registers
-    const int warp = static_cast<int>(threadIdx.x) / 32 % 4, lane = static_cast<int>(threadIdx.x) % 32;
-    const int column = 4 * (lane % 8);
+  // The 64 rows from `row0` on by kWarps warps, of which this is `warp`, into K / 64 tiles of 64 rows; rows from `limit`
+  // on become those of a zero row. ready(), false to stop, is called when the first reads are on their way. All reads
+  // of a thread are in flight together, up to 128 registers of them, or 64 when eight warps are to hide the wait.
+  template <typename T, int K, int kWarps, typename Ready>
+  __device__ void Rows(int warp, int row0, int limit, uint8_t* tiles, Ready ready) const {
+    constexpr int kFours = 16 / kWarps;  // times four rows that a warp has
+    constexpr int kMost = 4096 / kWarps / K, kPasses = kFours < kMost ? kFours : kMost;
+    const int lane = static_cast<int>(threadIdx.x) % 32, column = 4 * (lane % 8);
 #pragma unroll 1
-    for (int first = 0; first < 4; first += kPasses) {
+    for (int first = 0; first < kFours; first += kPasses) {
       float4 v[kPasses][K / 32];
       float scale[kPasses];
 #pragma unroll
       for (int pass = 0; pass < kPasses; ++pass) {
-        Load<K>(row0 + RowOf(warp, lane, first + pass), rows, column, v[pass]);
+        Load<K>(row0 + RowOf(kFours * warp + first + pass, lane), limit, column, v[pass]);
       }
-      if (gamma != nullptr) {
+      if (first == 0 && !ready()) return;
+      if (norm) {
+        Centre<K>(v, scale);
+      } else {
 #pragma unroll
-        for (int pass = 0; pass < kPasses; ++pass) scale[pass] = Centre<K>(v[pass]);
+        for (int pass = 0; pass < kPasses; ++pass) scale[pass] = 1;
       }
 #pragma unroll
       for (int j = 0; j < K / 32; ++j) {
-        if (gamma != nullptr) {
-          const float4 g = *reinterpret_cast<const float4*>(gamma + column + 32 * j);
-          const float4 b = *reinterpret_cast<const float4*>(beta + column + 32 * j);
-#pragma unroll
-          for (int pass = 0; pass < kPasses; ++pass) Apply(scale[pass], g, b, v[pass][j]);
-        }
+        const float4 g = *reinterpret_cast<const float4*>(gamma + column + 32 * j);
+        const float4 b = *reinterpret_cast<const float4*>(beta + column + 32 * j);
 #pragma unroll
         for (int pass = 0; pass < kPasses; ++pass) {
-          Store<T>(RowOf(warp, lane, first + pass), column + 32 * j, v[pass][j], tiles);
+          uint8_t* tile = tiles + j / 2 * 64 * kSwizzleRowBytes;
+          const int row = RowOf(kFours * warp + first + pass, lane);
+          Store<T>(tile + SwizzledByte(row, column + 32 * (j % 2)), scale[pass], g, b, v[pass][j]);
         }
-        if (j % 2 == 1) asm volatile("" ::: "memory");  // all of gamma and beta at once would cost 64 registers more
       }
     }
   }
 
  private:
-  // Lanes of one half-warp store rows that differ by 4: their swizzled addresses fall into different banks.
-  __device__ static int RowOf(int warp, int lane, int pass) {
+  // Row of a lane among the four rows `four`. Lanes of one half-warp store rows that differ by 4: their swizzled
+  // addresses fall into different banks.
+  __device__ static int RowOf(int four, int lane) {
     const int quarter = lane / 8;
-    return 16 * warp + 8 * (pass / 2) + 2 * (pass % 2) + 4 * (quarter % 2) + quarter / 2;
+    return 8 * (four / 2) + 2 * (four % 2) + 4 * (quarter % 2) + quarter / 2;
   }
+  // In assembly, so that all reads are issued before what `ready` waits for.
   template <int K>
-  __device__ void Load(int row, int rows, int column, float4 (&v)[K / 32]) const {
+  __device__ void Load(int row, int limit, int column, float4 (&v)[K / 32]) const {
     const float* source = x + row * stride + column;
+    const int exists = row < limit;
 #pragma unroll
     for (int j = 0; j < K / 32; ++j) {
-      v[j] = row < rows ? *reinterpret_cast<const float4*>(source + 32 * j) : make_float4(0, 0, 0, 0);
+      asm volatile(
+          "{\n .reg .pred p;\n setp.ne.b32 p, %5, 0;\n mov.f32 %0, 0f00000000;\n mov.f32 %1, 0f00000000;\n"
+          " mov.f32 %2, 0f00000000;\n mov.f32 %3, 0f00000000;\n @p ld.global.v4.f32 {%0, %1, %2, %3}, [%4];\n}"
+          : "=f"(v[j].x), "=f"(v[j].y), "=f"(v[j].z), "=f"(v[j].w)
+          : "l"(source + 32 * j), "r"(exists)
+          : "memory");
     }
   }
-  __device__ static float SumOverRow(float v) {
+  template <int kPasses>
+  __device__ static void SumOverRows(float (&v)[kPasses]) {
 #pragma unroll
-    for (int offset = 4; offset > 0; offset /= 2) v += __shfl_xor_sync(0xFFFFFFFF, v, offset);
-    return v;
-  }
-  // Takes the mean away; returns 1 / sqrt(variance + eps).
-  template <int K>
-  __device__ float Centre(float4 (&v)[K / 32]) const {
-    float4 sum = make_float4(0, 0, 0, 0);
+    for (int offset = 4; offset > 0; offset /= 2) {
 #pragma unroll
-    for (int j = 0; j < K / 32; ++j) sum.x += v[j].x, sum.y += v[j].y, sum.z += v[j].z, sum.w += v[j].w;
-    const float mean = SumOverRow((sum.x + sum.y) + (sum.z + sum.w)) * (1.0F / K);
-    float4 square = make_float4(0, 0, 0, 0);
-#pragma unroll
-    for (int j = 0; j < K / 32; ++j) {
-      v[j].x -= mean, v[j].y -= mean, v[j].z -= mean, v[j].w -= mean;
-      square.x = fmaf(v[j].x, v[j].x, square.x), square.y = fmaf(v[j].y, v[j].y, square.y);
-      square.z = fmaf(v[j].z, v[j].z, square.z), square.w = fmaf(v[j].w, v[j].w, square.w);
+      for (int pass = 0; pass < kPasses; ++pass) v[pass] += __shfl_xor_sync(0xFFFFFFFF, v[pass], offset);
     }
-    return rsqrtf(SumOverRow((square.x + square.y) + (square.z + square.w)) * (1.0F / K) + eps);
   }
-  __device__ static void Apply(float scale, const float4& g, const float4& b, float4& v) {
-    v.x = fmaf(v.x * scale, g.x, b.x), v.y = fmaf(v.y * scale, g.y, b.y);
-    v.z = fmaf(v.z * scale, g.z, b.z), v.w = fmaf(v.w * scale, g.w, b.w);
+  // Takes the means away and gives 1 / sqrt(variance + eps). Step by step for all passes, as each waits for shuffles.
+  template <int K, int kPasses>
+  __device__ void Centre(float4 (&v)[kPasses][K / 32], float (&scale)[kPasses]) const {
+    float mean[kPasses];
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass) {
+      float4 sum = v[pass][0];
+#pragma unroll
+      for (int j = 1; j < K / 32; ++j) {
+        sum.x += v[pass][j].x, sum.y += v[pass][j].y, sum.z += v[pass][j].z, sum.w += v[pass][j].w;
+      }
+      mean[pass] = (sum.x + sum.y) + (sum.z + sum.w);
+    }
+    SumOverRows(mean);
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass) {
+      mean[pass] *= 1.0F / K;
+      float4 square = make_float4(0, 0, 0, 0);
+#pragma unroll
+      for (int j = 0; j < K / 32; ++j) {
+        float4& e = v[pass][j];
+        e.x -= mean[pass], e.y -= mean[pass], e.z -= mean[pass], e.w -= mean[pass];
+        square.x = fmaf(e.x, e.x, square.x), square.y = fmaf(e.y, e.y, square.y);
+        square.z = fmaf(e.z, e.z, square.z), square.w = fmaf(e.w, e.w, square.w);
+      }
+      scale[pass] = (square.x + square.y) + (square.z + square.w);
+    }
+    SumOverRows(scale);
+#pragma unroll
+    for (int pass = 0; pass < kPasses; ++pass) scale[pass] = rsqrtf(scale[pass] * (1.0F / K) + eps);
   }
   template <typename T>
-  __device__ static void Store(int row, int column, const float4& v, uint8_t* tiles) {
-    uint8_t* tile = tiles + column / kTileColumns * 64 * kSwizzleRowBytes;
-    *reinterpret_cast<uint2*>(tile + SwizzledByte(row, column % kTileColumns)) =
-        make_uint2(Pack2<T>(v.x, v.y), Pack2<T>(v.z, v.w));
+  __device__ static void Store(uint8_t* target, float scale, const float4& g, const float4& b, const float4& v) {
+    const uint32_t low = PackSaturated<T>(fmaf(v.x * scale, g.x, b.x), fmaf(v.y * scale, g.y, b.y));
+    const uint32_t high = PackSaturated<T>(fmaf(v.z * scale, g.z, b.z), fmaf(v.w * scale, g.w, b.w));
+    *reinterpret_cast<uint2*>(target) = make_uint2(low, high);
   }
 };
 

@@ -2,9 +2,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Log-softmax over a vocabulary and what is read from it. A block takes a row; each thread keeps its columns in
-// registers, read from memory once with all loads in flight, because everything after that (maximum, sum, k selections)
-// looks at them again and again. A warp selects its own k best without a barrier, then one warp merges the lists.
-// Vocabularies too large for registers are read again from memory.
+// registers, read from memory once with all loads in flight, because everything after that (maximum, sum, selection)
+// looks at them again. The k best: the k-th best of the threads' own maxima bounds what can be among them from below, so
+// a few columns remain, and each of these counts those before it. Where too many remain (ties) or k is large, every warp
+// selects its own k best, one after the other, and one warp merges the lists. Vocabularies too large for registers are
+// read again from memory.
 #include <algorithm>
 
 #include "base/return_if_error.h"
@@ -145,17 +147,68 @@ __device__ inline void MergeLists(const Best* lists, int warps, int k, float* lo
   }
 }
 
+constexpr int kMaxCandidates = 256;
+
+struct Selection {
+  Best maxima[kMaxWarps * 32];  // of the threads
+  Best candidates[kMaxCandidates];
+  Best bound;
+  int count;
+};
+
+// How many of list[0, count) come before `one`.
+__device__ inline int CountBefore(const Best* list, int count, Best one) {
+  int before = 0;
+  for (int i = 0; i < count; ++i) before += Before(list[i], one);
+  return before;
+}
+
+// The k best (k at most blockDim.x) in order; false, for all threads, where too many columns reach the bound.
+template <typename Row>
+__device__ inline bool SelectByBound(const Row& row, int V, int k, Selection& s, float* logp, int32_t* ids) {
+  const int thread = threadIdx.x;
+  const Best mine = NextBest(row, V, {INFINITY, -1});
+  s.maxima[thread] = mine;
+  if (thread == 0) s.count = 0;
+  __syncthreads();
+  if (mine.id != kNobody && CountBefore(s.maxima, blockDim.x, mine) == k - 1) s.bound = mine;
+  __syncthreads();
+  const Best bound = s.bound;
+  if (!Before(bound, mine)) {  // most threads have nothing
+    row.ForEach([&](float value, int v) {
+      const Best candidate{value, v};
+      if (v >= V || Before(bound, candidate)) return;
+      const int at = atomicAdd(&s.count, 1);
+      if (at < kMaxCandidates) s.candidates[at] = candidate;
+    });
+  }
+  __syncthreads();
+  const int count = s.count;
+  if (count > kMaxCandidates) return false;
+  for (int i = thread; i < count; i += blockDim.x) {
+    const int rank = CountBefore(s.candidates, count, s.candidates[i]);
+    if (rank < k) logp[rank] = s.candidates[i].value, ids[rank] = s.candidates[i].id;
+  }
+  return true;
+}
+
 template <typename Row>
 __global__ void __launch_bounds__(kMaxWarps * 32)
     TopKKernel(Logits logits, RowRange range, int k, float* logp, int32_t* ids) {
   extern __shared__ Best lists[];  // [warps, k]
   __shared__ float shared[kMaxWarps];
+  __shared__ Selection selection;
   const int64_t row = blockIdx.x;
   if (row >= RowsInUse(range)) return;
   Row values;
   values.Load(logits, row);
   // Ranked by the rounded log-probability: what the caller sees as equal is ordered as promised.
   values.Subtract(LogSumExp(values, shared));
+  // Each of the first k threads needs a column, or there is no k-th maximum.
+  if (k <= static_cast<int>(blockDim.x) && k <= logits.V &&
+      SelectByBound(values, logits.V, k, selection, logp + row * k, ids + row * k)) {
+    return;
+  }
   SelectInWarp(values, logits.V, k, lists + threadIdx.x / 32 * k);
   __syncthreads();
   if (threadIdx.x < 32) MergeLists(lists, blockDim.x / 32, k, logp + row * k, ids + row * k);

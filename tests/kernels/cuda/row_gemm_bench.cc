@@ -84,40 +84,46 @@ TEST(RowGemmBench, Layers) {
       const Workload workload(layer, M);
       const RowGemmConfig c = ChooseRowGemmConfig(workload.Arguments(0), 132);
       const double alone = workload.Microseconds(nullptr, false), chained = workload.Microseconds(nullptr, true);
-      std::printf("%5ld rows %-11s %7.2f us %6.1f TFLOP/s, dependent %7.2f us  (%d x %d x %d, split %d)\n",
-                  static_cast<long>(M), layer.name, alone, workload.Tera(alone), chained, 64 * c.groups, c.tile_n,
-                  c.tiles_per_block, c.split);
+      std::printf("%5ld rows %-11s %7.2f us %6.1f TFLOP/s, dependent %7.2f us  (%d x %d x %d, split %d, share %d)\n",
+                  static_cast<long>(M), layer.name, alone, workload.Tera(alone), chained, c.groups, c.tile_n,
+                  c.tiles_per_block, c.split, c.share);
     }
   }
 }
 
-// Every way of cutting, to judge the choice by: the three fastest and the chosen one.
+// Every way of cutting, to judge the choice by: the chosen one and all, fastest first.
+std::multimap<double, RowGemmConfig> AllTimes(const Layer& layer, const Workload& workload) {
+  std::multimap<double, RowGemmConfig> times;
+  for (RowGemmConfig config : {RowGemmConfig{1, 32}, {2, 32}, {1, 64}, {2, 64}, {1, 128}, {2, 128}}) {
+    const int tiles = static_cast<int>((layer.N + config.tile_n - 1) / config.tile_n);
+    const bool resident = RowGemmSegments(layer.K) == 1;
+    for (int per_block = 1; per_block <= tiles; per_block += per_block < 4 ? 1 : (per_block + 1) / 2) {
+      std::vector<std::pair<int, int>> clusters = {{1, 1}, {1, 2}};
+      if (!resident) clusters.emplace_back(RowGemmSegments(layer.K), 1);
+      if (resident && per_block < config.groups) continue;
+      for (const auto& [split, share] : clusters) {
+        config.tiles_per_block = per_block, config.split = split, config.share = share;
+        if (!SupportsRowGemm(workload.Arguments(0), config).ok()) continue;
+        times.emplace(workload.Microseconds(&config, false), config);
+      }
+    }
+  }
+  return times;
+}
+void PrintConfig(const RowGemmConfig& c, double us) {
+  std::printf("  %dx%dx%d%s%s %.2f", c.groups, c.tile_n, c.tiles_per_block, c.share > 1 ? "s" : "",
+              c.split > 1 ? "/" : "", us);
+}
 TEST(RowGemmBench, Choices) {
   TING_SKIP_WITHOUT_GPU(9);
   for (const int64_t M : {124, 992, 1984, 7936}) {
     for (const Layer& layer : kLayers) {
       const Workload workload(layer, M);
-      std::multimap<double, RowGemmConfig> times;
-      for (RowGemmConfig config : {RowGemmConfig{1, 32}, {1, 64}, {1, 128}, {2, 128}}) {
-        const int tiles = static_cast<int>((layer.N + config.tile_n - 1) / config.tile_n);
-        for (int per_block = 1; per_block <= tiles; per_block += per_block < 4 ? 1 : (per_block + 1) / 2) {
-          for (const int split : {1, RowGemmSegments(layer.K)}) {
-            config.tiles_per_block = per_block, config.split = split;
-            if (!SupportsRowGemm(workload.Arguments(0), config).ok()) continue;
-            times.emplace(workload.Microseconds(&config, false), config);
-            if (RowGemmSegments(layer.K) == 1) break;
-          }
-        }
-      }
       const RowGemmConfig chosen = ChooseRowGemmConfig(workload.Arguments(0), 132);
-      std::printf("%5ld rows %-11s chosen %d x %d x %d / %d %.2f us;", static_cast<long>(M), layer.name,
-                  64 * chosen.groups, chosen.tile_n, chosen.tiles_per_block, chosen.split,
-                  workload.Microseconds(&chosen, false));
-      int shown = 0;
-      for (const auto& [us, c] : times) {
-        if (shown++ == 4) break;
-        std::printf("  %d x %d x %d / %d %.2f", 64 * c.groups, c.tile_n, c.tiles_per_block, c.split, us);
-      }
+      std::printf("%5ld rows %-11s chosen", static_cast<long>(M), layer.name);
+      PrintConfig(chosen, workload.Microseconds(&chosen, false));
+      std::printf(";");
+      for (const auto& [us, config] : AllTimes(layer, workload)) PrintConfig(config, us);
       std::printf("\n");
     }
   }

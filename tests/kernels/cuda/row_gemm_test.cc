@@ -7,6 +7,7 @@
 
 #include <cmath>
 #include <optional>
+#include <set>
 
 #include "tests/kernels/cuda/gemm_testing.h"
 
@@ -168,26 +169,25 @@ class Product {
 
 std::vector<RowGemmConfig> AllConfigs(const Problem& p) {
   std::vector<RowGemmConfig> configs;
-  for (RowGemmConfig config : {RowGemmConfig{1, 32}, {1, 64}, {1, 128}, {2, 128}}) {
+  for (RowGemmConfig config : {RowGemmConfig{1, 32}, {2, 32}, {1, 64}, {2, 64}, {1, 128}, {2, 128}}) {
     if (p.output == RowGemmOutput::kGlu && config.tile_n == 32) continue;
+    if (p.K > 512 && config.groups == 2 && config.tile_n < 128) continue;
     const int64_t tiles = (p.N + config.tile_n - 1) / config.tile_n;
-    configs.push_back(config);
-    if (p.K > 512) {
-      config.split = RowGemmSegments(p.K);
-      configs.push_back(config);
-    } else if (tiles > 1) {
-      config.tiles_per_block = static_cast<int>((tiles + 1) / 2);
-      configs.push_back(config);
-      config.tiles_per_block = static_cast<int>(tiles);
-      configs.push_back(config);
+    for (const int64_t per_block : std::set<int64_t>{1, p.K > 512 ? 1 : (tiles + 1) / 2, p.K > 512 ? 1 : tiles}) {
+      config.tiles_per_block = static_cast<int>(per_block);
+      for (config.share = 1; config.share <= 2; ++config.share) configs.push_back(config);
+      config.share = 1;
     }
+    if (p.K <= 512) continue;
+    config.split = RowGemmSegments(p.K);
+    configs.push_back(config);
   }
   return configs;
 }
 
 std::string Name(const RowGemmConfig& c) {
-  return std::to_string(64 * c.groups) + " x " + std::to_string(c.tiles_per_block) + " * " + std::to_string(c.tile_n) +
-         ", split " + std::to_string(c.split);
+  return std::to_string(c.groups) + " groups, " + std::to_string(c.tiles_per_block) + " * " + std::to_string(c.tile_n) +
+         ", split " + std::to_string(c.split) + ", share " + std::to_string(c.share);
 }
 
 // Every configuration gives the same bits; those are right.
@@ -366,8 +366,9 @@ TEST(RowGemmChoice, CoversEveryColumnAndFillsTheDevice) {
         EXPECT_TRUE(c.split == 1 || c.split == RowGemmSegments(K));
         EXPECT_TRUE(K <= 512 || c.tiles_per_block == 1);
         EXPECT_LE(int64_t{c.tile_n} * (c.tiles_per_block - 1), N);
-        const int64_t blocks = (M + 64 * c.groups - 1) / (64 * c.groups) *
-                               ((N + c.tile_n * c.tiles_per_block - 1) / (c.tile_n * c.tiles_per_block));
+        const int rows = K > 512 ? 64 * c.groups : 64;
+        const int64_t blocks =
+            (M + rows - 1) / rows * ((N + c.tile_n * c.tiles_per_block - 1) / (c.tile_n * c.tiles_per_block));
         EXPECT_TRUE(M < 992 || N < 256 || blocks * c.split >= 30) << M << " x " << N << " x " << K << ": " << Name(c);
       }
     }
