@@ -14,7 +14,6 @@
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/ragged.cuh"
-#include "kernels/cuda/row_gemm_epilogue.cuh"  // TransposeQuad
 
 namespace ting::cuda {
 
