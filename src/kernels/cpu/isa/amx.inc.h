@@ -17,6 +17,7 @@
 namespace ting::cpu::TING_ISA {
 
 inline constexpr int kTileRows = 16, kStepK = 32, kTileBytes = 1024, kRowTiles = 2;
+inline constexpr int kBufferFloats = kRowTiles * kTileRows * kTileStride;
 
 // What ldtilecfg reads: palette 1, then bytes a row and rows of the eight registers.
 struct TileConfig {
@@ -48,9 +49,10 @@ struct BlockArgs {
   int64_t num_segments, segment_k;
   const char* b[2];
   const float* bias[2];
-  float* tile;                       // kRowTiles x kTileRows rows of kTileStride
-  const char* ahead[2];              // the next pair of panels; see gemm.inc.h
-  int64_t ahead_bytes, ahead_lines;  // a step of k
+  float* tile;           // kRowTiles x kTileRows rows of kTileStride
+  int64_t drain_rows;    // of the block before, a step
+  const char* ahead[2];  // the next pair of panels; see gemm.inc.h
+  int64_t ahead_lines;   // a step of k
 };
 
 template <int kTiles, int kPanels>
@@ -83,28 +85,54 @@ static void TailStep(const BlockArgs& t, const char* const* a, const char* const
   Step<kTiles, kPanels>(a_tail[0], a_tail[1], kLineBytes, b_tail[0], b_tail[1]);
 }
 
+// Finished tiles on their way to C. Activations take the vector units about as long as a short product takes the tile
+// unit, so the rows of one block are finished between the steps of the next.
+struct Pending {
+  const GemmArgs* gemm;
+  FinishFunction finish;
+  struct Part {
+    const float* tile;
+    int64_t rows, row, group;
+  } parts[kRowTiles];
+  int count = 0;
+  int64_t n, columns;
+
+  void Drain(int64_t rows) {
+    while (count > 0 && rows > 0) {
+      Part& part = parts[count - 1];
+      const int64_t now = rows < part.rows ? rows : part.rows;
+      finish(*gemm, part.tile, now, part.row, part.group, n, columns);
+      part.tile += now * kTileStride, part.row += now, part.rows -= now;
+      rows -= now;
+      if (part.rows == 0) --count;
+    }
+  }
+};
+
 template <int kTiles, int kPanels>
-[[gnu::noinline]] static void Block(const BlockArgs& t) {
+[[gnu::noinline]] static void Block(const BlockArgs& t, Pending& pending) {
   TileLoad<0>(t.bias[0], 0);  // stride 0: every row of the tile is the bias
   if constexpr (kPanels > 1) TileLoad<1>(t.bias[1], 0);
   if constexpr (kTiles > 1) TileLoad<2>(t.bias[0], 0);
   if constexpr (kTiles > 1 && kPanels > 1) TileLoad<3>(t.bias[1], 0);
-  const char* b[2] = {t.b[0], t.b[1]};
-  const char* ahead[2] = {t.ahead[0], t.ahead[1]};
-  const int64_t steps = t.segment_k / kStepK, tail = t.segment_k % kStepK;
-  for (int64_t s = 0; s < t.num_segments; ++s) {
-    const char* a[kRowTiles] = {t.a[0] + t.segment_bytes[s], t.a[kTiles - 1] + t.segment_bytes[s]};
+  const char *b0 = t.b[0], *b1 = t.b[1], *ahead0 = t.ahead[0], *ahead1 = t.ahead[1];
+  const int64_t stride = t.row_bytes, steps = t.segment_k / kStepK, tail = t.segment_k % kStepK;
+  const int64_t lines = t.ahead_lines, num_segments = t.num_segments;
+  for (int64_t s = 0; s < num_segments; ++s) {
+    const char *a0 = t.a[0] + t.segment_bytes[s], *a1 = t.a[kTiles - 1] + t.segment_bytes[s];
     for (int64_t k = 0; k < steps; ++k) {
-      Step<kTiles, kPanels>(a[0], a[1], t.row_bytes, b[0], b[1]);
-      for (int i = 0; i < 2; ++i) a[i] += kLineBytes, b[i] += kTileBytes;
-      for (int64_t line = 0; line < t.ahead_lines; ++line) {
-        for (int j = 0; j < kPanels; ++j) __builtin_prefetch(ahead[j] + line * kLineBytes, 0, 2);
+      Step<kTiles, kPanels>(a0, a1, stride, b0, b1);
+      a0 += kLineBytes, a1 += kLineBytes, b0 += kTileBytes, b1 += kTileBytes;
+      for (int64_t line = 0; line < lines; ++line, ahead0 += kLineBytes, ahead1 += kLineBytes) {
+        __builtin_prefetch(ahead0, 0, 2);
+        if constexpr (kPanels > 1) __builtin_prefetch(ahead1, 0, 2);
       }
-      for (int j = 0; j < kPanels; ++j) ahead[j] += t.ahead_bytes;
+      if (pending.count > 0) pending.Drain(t.drain_rows);
     }
     if (tail == 0) continue;
+    const char *const a[] = {a0, a1}, *const b[] = {b0, b1};
     TailStep<kTiles, kPanels>(t, a, b, tail);
-    for (int j = 0; j < 2; ++j) b[j] += (tail + 1) / 2 * kLineBytes;
+    b0 += (tail + 1) / 2 * kLineBytes, b1 += (tail + 1) / 2 * kLineBytes;
   }
   constexpr int64_t kStride = kTileStride * sizeof(float);
   TileStore<0>(t.tile, kStride);
@@ -113,7 +141,7 @@ template <int kTiles, int kPanels>
   if constexpr (kTiles > 1 && kPanels > 1) TileStore<3>(t.tile + kTileRows * kTileStride + kPanel, kStride);
 }
 
-using BlockFunction = void (*)(const BlockArgs&);
+using BlockFunction = void (*)(const BlockArgs&, Pending&);
 static const BlockFunction kBlocks[2][2] = {{Block<1, 1>, Block<1, 2>}, {Block<2, 1>, Block<2, 2>}};
 
 // How a call's rows are cut: each group into `tiles` tiles of `height` rows, numbered through all groups.
@@ -136,11 +164,11 @@ static void Configure(int64_t height) {
 
 // All row tiles against one pair of panels.
 static void BlockPair(const GemmArgs& g, const RowCut& cut, BlockArgs& t, int panels, int64_t next, int64_t n,
-                      int64_t columns, FinishFunction finish) {
+                      int64_t columns, float* buffers, Pending& pending) {
   const int64_t tiles = cut.tiles * g.groups, blocks = (tiles + kRowTiles - 1) / kRowTiles;
   const char* const ahead[2] = {t.b[0] + next * g.b_panel_bytes, t.b[1] + next * g.b_panel_bytes};
   const int64_t lines = (kTileRows + blocks - 1) / blocks;
-  t.ahead_lines = next == 0 ? 0 : lines, t.ahead_bytes = lines * kLineBytes;
+  t.ahead_lines = next == 0 ? 0 : lines;
   for (int64_t tile = 0; tile < tiles; tile += kRowTiles) {
     const int count = tiles - tile < kRowTiles ? 1 : kRowTiles;
     for (int i = 0; i < count; ++i) {
@@ -148,25 +176,29 @@ static void BlockPair(const GemmArgs& g, const RowCut& cut, BlockArgs& t, int pa
       t.a[i] = static_cast<const char*>(g.a) + group * g.a_group_bytes + first * g.a_row_bytes;
     }
     for (int j = 0; j < 2; ++j) t.ahead[j] = ahead[j] + tile / kRowTiles * (g.b_panel_bytes / blocks);
-    kBlocks[count - 1][panels - 1](t);
+    t.tile = t.tile == buffers ? buffers + kBufferFloats : buffers;
+    kBlocks[count - 1][panels - 1](t, pending);
+    pending.Drain(kRowTiles * kTileRows);
+    pending.n = n, pending.columns = columns, pending.count = count;
     for (int i = 0; i < count; ++i) {
-      const int64_t group = (tile + i) / cut.tiles, at = (tile + i) % cut.tiles;
-      const int64_t row = cut.stored_first(at), skip = row - cut.first(at);
-      finish(g, t.tile + (i * kTileRows + skip) * kTileStride, cut.height - skip, row, group, n, columns);
+      const int64_t at = (tile + i) % cut.tiles, row = cut.stored_first(at), skip = row - cut.first(at);
+      pending.parts[i] = {t.tile + (i * kTileRows + skip) * kTileStride, cut.height - skip, row,
+                          (tile + i) / cut.tiles};
     }
   }
 }
 
 static void AmxGemm(const GemmArgs& g) {
-  alignas(64) float tile[kRowTiles * kTileRows * kTileStride];
+  alignas(64) float buffers[2 * kBufferFloats];
   static const int64_t kOneSegment = 0;
   const RowCut cut(g.rows);
   BlockArgs t{};
   t.row_bytes = g.a_row_bytes, t.rows = cut.height;
   t.segment_bytes = g.segment_bytes != nullptr ? g.segment_bytes : &kOneSegment;
   t.num_segments = g.num_segments, t.segment_k = g.segment_k;
-  t.tile = tile;
-  const FinishFunction finish = kFinish[static_cast<int>(g.epilogue)][static_cast<int>(g.c_mode)];
+  const int64_t steps = g.num_segments * (g.segment_k / kStepK);
+  t.drain_rows = steps > 0 ? (kRowTiles * kTileRows + steps - 1) / steps : 0;
+  Pending pending{&g, kFinish[static_cast<int>(g.epilogue)][static_cast<int>(g.c_mode)]};
   const bool glu = g.epilogue == Epilogue::kGlu;
   const int64_t step = glu ? 1 : 2;
   Configure(cut.height);
@@ -180,8 +212,9 @@ static void AmxGemm(const GemmArgs& g) {
     }
     const int64_t n = panel * kPanel, widest = step == 2 ? panels * kPanel : kPanel;
     const int64_t next = panel + step < g.last_panel ? step : 0;
-    BlockPair(g, cut, t, panels, next, n, g.N - n < widest ? g.N - n : widest, finish);
+    BlockPair(g, cut, t, panels, next, n, g.N - n < widest ? g.N - n : widest, buffers, pending);
   }
+  pending.Drain(kRowTiles * kTileRows);
   asm volatile("tilerelease");
 }
 
