@@ -17,7 +17,7 @@ for candidate in clang-format-14 clang-format; do
 done
 [[ -n $format ]] || { echo "format: clang-format 14 is not installed (apt-get install clang-format-14)" >&2; exit 1; }
 
-mapfile -t files < <(find include src tools tests bench -name '*.h' -o -name '*.cc' 2>/dev/null | sort)
+mapfile -t files < <(find include src tools tests bench -name .venv -prune -o \( -name '*.h' -o -name '*.cc' \) -print | sort)
 case "${1:-}" in
   "") "$format" -i "${files[@]}" ;;
   --check)

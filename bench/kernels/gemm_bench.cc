@@ -55,7 +55,7 @@ void Ours(benchmark::State& state, Shape shape, bool bf16) {
   AlignedBuffer a = AlignedBuffer::Allocate(shape.R * matrix->row_bytes()).value();
   AlignedBuffer c = AlignedBuffer::Allocate(shape.R * shape.N * sizeof(float)).value();
   std::memset(a.data(), 0, a.size());
-  const cpu::RowTiles tiles = cpu::SplitRows(shape.R, 1, isa);
+  const cpu::RowTiles tiles = cpu::SplitRows(shape.R, 1, isa, matrix->mode());
   Time(state, shape, bf16, [&] {
     for (int64_t tile = 0; tile < tiles.tiles; ++tile) {
       const int64_t first = tiles.begin(tile);

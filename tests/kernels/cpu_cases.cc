@@ -27,7 +27,8 @@ OpCall RowsCall(Rng& rng, const Lengths& lengths, int64_t D, int64_t N) {
 }
 // Enough sequences that a thread takes groups of whole ones, empty and tiny ones among them.
 const Lengths kManyLengths = {0, 57, 3, 60, 0, 1, 58, 70, 56, 0, 61, 5, 56, 64, 60, 59, 0};
-const std::vector<Lengths> kRowCounts = {{0}, {1}, {2}, {13}, {14}, {15}, {29}, {57}, {3, 0, 40, 1, 70}, kManyLengths};
+const std::vector<Lengths> kRowCounts = {
+    {0}, {1}, {2}, {13}, {14}, {15}, {16}, {17}, {29}, {33}, {57}, {3, 0, 40, 1, 70}, kManyLengths};
 
 }  // namespace
 

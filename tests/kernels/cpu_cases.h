@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Calls that are awkward for the CPU backend's tiles: widths that are no multiple of a vector, row counts around
-// its row blocks (13, 14, 15) and tiles (56), sequences that end inside a tile, vocabularies with a lone last panel.
+// its row blocks (13 to 17, 33) and tiles (56), sequences that end inside a tile, vocabularies with a lone last panel.
 #pragma once
 
 #include <string>

@@ -167,7 +167,7 @@ TEST_P(CpuIsa, IntegerProductsAreExact) {
   PoolStream two(2);
   Rng rng(11);
   for (const auto& [K, N] : {std::pair<int64_t, int64_t>{64, 48}, {37, 17}, {300, 100}}) {
-    for (const int64_t R : {1, 14, 31, 61}) {
+    for (const int64_t R : {1, 14, 16, 31, 33, 61}) {
       TestOp op("linear");
       op.Matrix("linear.w", N, K, rng.SmallInts(N * K)).Vector("linear.b", rng.SmallInts(N));
       OpCall call;

@@ -127,7 +127,7 @@ class ConvModule : public Kernel {
     RunStage(isa_, pool, in, R, carver);
 
     const bool few = FewRows(R, threads);
-    const RowTiles tiles = SplitRows(R, threads, isa_);
+    const RowTiles tiles = SplitRows(R, threads, isa_, pw2_.mode());
     std::byte* a = carver.Take((few ? R : threads * tiles.largest()) * pw2_.row_bytes());
     auto* scratch = carver.Take<float>(threads * kDepthwiseScratchRows * D);
     if (!run) return;

@@ -47,7 +47,8 @@ Result<std::unique_ptr<Kernel>> CreateActive(const OpDesc& desc) {
 struct Names {
   const char *isa, *direct, *expanded;
 };
-constexpr Names kNames[] = {{"avx512bf16", "cpu.avx512bf16", "cpu.avx512bf16.expanded"},
+constexpr Names kNames[] = {{"amx", "cpu.amx", "cpu.amx.expanded"},
+                            {"avx512bf16", "cpu.avx512bf16", "cpu.avx512bf16.expanded"},
                             {"avx512", "cpu.avx512", "cpu.avx512.expanded"},
                             {"avx2", "cpu.avx2", "cpu.avx2.expanded"},
                             {"baseline", "cpu.baseline", "cpu.baseline.expanded"}};
@@ -82,13 +83,13 @@ std::vector<KernelEntry> MakeList(const Names& names) {
 
 std::span<const KernelEntry> CpuKernels() {
   static const std::vector<KernelEntry> lists[] = {MakeList(kNames[0]), MakeList(kNames[1]), MakeList(kNames[2]),
-                                                   MakeList(kNames[3])};
+                                                   MakeList(kNames[3]), MakeList(kNames[4])};
   const char* problem = "";
   const IsaTable* isa = cpu::ActiveIsa(&problem);
   for (size_t i = 0; isa != nullptr && i < std::size(kNames); ++i) {
     if (std::string_view(kNames[i].isa) == isa->name) return lists[i];
   }
-  return lists[3];  // the variable names nothing usable: each entry refuses and says so
+  return lists[std::size(kNames) - 1];  // the variable names nothing usable: each entry refuses and says so
 }
 
 }  // namespace ting

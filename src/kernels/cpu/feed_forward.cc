@@ -41,7 +41,7 @@ class FeedForward : public Kernel {
       Post(rows);
       return {};
     }
-    const RowTiles tiles = SplitRows(R, pool.num_threads(), isa_);
+    const RowTiles tiles = SplitRows(R, pool.num_threads(), isa_, w1_.mode());
     pool.ParallelFor(tiles.tiles, [&](int64_t tile, int thread) {
       const Rows rows = At(context, scratch, thread * tiles.largest(), tiles.begin(tile), tiles.size(tile));
       Prepare(rows);
@@ -65,7 +65,7 @@ class FeedForward : public Kernel {
   Scratch Carve(const KernelContext& context, Carver& carver) const {
     const int64_t R = context.inputs[0].rows();
     const int threads = Pool(context).num_threads();
-    const int64_t rows = FewRows(R, threads) ? R : threads * SplitRows(R, threads, isa_).largest();
+    const int64_t rows = FewRows(R, threads) ? R : threads * SplitRows(R, threads, isa_, w1_.mode()).largest();
     return {carver.Take(rows * w1_.row_bytes()), carver.Take(rows * w2_.row_bytes())};
   }
   Rows At(const KernelContext& context, const Scratch& scratch, int64_t scratch_row, int64_t first,

@@ -50,7 +50,7 @@ class OutputHead : public Kernel {
       RunFew(context, scratch, pool, R);
       return {};
     }
-    const RowTiles tiles = SplitRows(R, pool.num_threads(), isa_);
+    const RowTiles tiles = SplitRows(R, pool.num_threads(), isa_, head_.mode());
     pool.ParallelFor(tiles.tiles, [&](int64_t tile, int thread) {
       const int64_t at = thread * tiles.largest();
       RunTile(context, tiles.begin(tile), tiles.size(tile), scratch.a + at * head_.row_bytes(),
@@ -71,7 +71,7 @@ class OutputHead : public Kernel {
     const int64_t R = context.inputs[0].rows();
     const int threads = Pool(context).num_threads();
     const bool few = FewRows(R, threads);
-    const int64_t rows = few ? R : threads * SplitRows(R, threads, isa_).largest();
+    const int64_t rows = few ? R : threads * SplitRows(R, threads, isa_, head_.mode()).largest();
     const int64_t stride = !few ? kLogitStride : kind_ == HeadKind::kFull ? 0 : head_.N();
     return {carver.Take(rows * head_.row_bytes()), carver.Take<float>(rows * stride), carver.Take<RowState>(rows)};
   }

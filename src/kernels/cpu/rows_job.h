@@ -4,9 +4,9 @@
 // How the CPU backend spreads work over rows and threads, and the stage that most kernels share: prepare rows
 // (norm, conversion), multiply, finish.
 //
-// Many rows: tiles of rows, one thread each, a whole chain a tile without barriers; a tile is at most ~56 rows so
-// that its activations and a pair of weight panels stay in the second-level cache. Few rows (streaming, steps of
-// the attention search): all rows together, the weight's panels shared out among the threads.
+// Many rows: tiles of rows, one thread each, a whole chain a tile without barriers; a tile is at most ~56 rows
+// (112 for bf16 by AMX) so that its activations and a pair of weight panels stay in the second-level cache. Few rows
+// (streaming, steps of the attention search): all rows together, the weight's panels shared out among the threads.
 #pragma once
 
 #include <algorithm>
@@ -42,8 +42,9 @@ struct RowTiles {
   int64_t size(int64_t tile) const { return rows / tiles + (tile < rows % tiles ? 1 : 0); }
   int64_t largest() const { return tiles == 0 ? 0 : size(0); }
 };
-// Tiles of nearly equal size, their number a multiple of the threads where there are rows enough.
-RowTiles SplitRows(int64_t rows, int threads, const IsaTable& isa);
+// Tiles of nearly equal size, their number a multiple of the threads where there are rows enough; `mode` is that of
+// the products that they go through.
+RowTiles SplitRows(int64_t rows, int threads, const IsaTable& isa, GemmMode mode);
 // True where too few rows are there to keep the threads busy with tiles.
 inline bool FewRows(int64_t rows, int threads) { return threads > 1 && rows < 16 * threads; }
 

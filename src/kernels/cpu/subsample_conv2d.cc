@@ -69,7 +69,7 @@ class SubsampleConv2d : public Kernel {
     Carver carver(context.workspace);
     const Scratch scratch = Carve(R, context, carver);
     ThreadPool& pool = Pool(context);
-    const RowTiles tiles = SplitRows(R, pool.num_threads(), isa_);
+    const RowTiles tiles = SplitRows(R, pool.num_threads(), isa_, out_.mode());
     const bool few = FewRows(R, pool.num_threads());
     pool.ParallelFor(tiles.tiles, [&](int64_t tile, int thread) {
       const int64_t first = tiles.begin(tile), count = tiles.size(tile);
@@ -144,7 +144,7 @@ class SubsampleConv2d : public Kernel {
   int64_t normalised_bytes() const { return static_cast<int64_t>(AlignUp(params_.stages[0].kernel * num_mel_ * 4)); }
   Scratch Carve(int64_t R, const KernelContext& context, Carver& carver) const {
     const int threads = Pool(context).num_threads();
-    const int64_t rows = FewRows(R, threads) ? R : threads * SplitRows(R, threads, isa_).largest();
+    const int64_t rows = FewRows(R, threads) ? R : threads * SplitRows(R, threads, isa_, out_.mode()).largest();
     Scratch scratch;
     scratch.frames_bytes = static_cast<int64_t>(AlignUp(FrameBytes(frames_))) + normalised_bytes();
     scratch.hidden = carver.Take(rows * out_.row_bytes());

@@ -4,14 +4,14 @@
 // The matrix product (GemmArgs). A tile is kMaxRows rows by kTilePanels panels of 16 columns, all accumulators in
 // registers; A is read row-major, one broadcast a row and k, so nothing is repacked. 14 x 32 with AVX-512 (28
 // accumulators), 6 x 16 with AVX2 (12), 3 x 16 otherwise. Row blocks get nearly equal sizes: 52 rows are 4 x 13
-// and not 3 x 14 + 10. A pair of panels is read once for all row blocks of the call.
+// and not 3 x 14 + 10. A pair of panels is read once for all row blocks of the call. bf16 on a machine with AMX goes
+// another way: amx.inc.h.
 //
 // The finished tile goes through a buffer that stays in L1, where bias, activation and residual are applied: this
 // costs under one percent and keeps the register kernels to one loop.
 #pragma once
 
-#include "kernels/cpu/isa/isa.h"
-#include "kernels/cpu/isa/simd.h"
+#include "kernels/cpu/isa/amx.inc.h"
 
 namespace ting::cpu::TING_ISA {
 
@@ -24,10 +24,7 @@ inline constexpr int kMaxRows = 6, kTilePanels = 1;
 #else
 inline constexpr int kMaxRows = 3, kTilePanels = 1;
 #endif
-inline constexpr int kPanel = 16;
-inline constexpr int64_t kLineBytes = 64;
 inline constexpr int kPanelVectors = kPanel / kLanes;
-inline constexpr int kTileStride = 2 * kPanel;
 
 struct TileArgs {
   const char* a;
@@ -96,7 +93,8 @@ template <int kRows, int kPanels>
   }
 }
 
-#if defined(__AVX512BF16__)
+#if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
+#define TING_VECTOR_BF16
 // The same on pairs of bf16: one 32-bit broadcast of A feeds 16 x 2 products.
 template <int kRows, int kPanels>
 [[gnu::noinline]] static void TileBf16(const TileArgs& args) {
@@ -157,74 +155,9 @@ using TileFunction = void (*)(const TileArgs&);
         F < kMaxRows<14 ? 1 : 14, P>                                                              \
   }
 static const TileFunction kTileF32[2][14] = {TING_TILE_ROW(TileF32, 1), TING_TILE_ROW(TileF32, kTilePanels)};
-#if defined(__AVX512BF16__)
+#if defined(TING_VECTOR_BF16)
 static const TileFunction kTileBf16[2][14] = {TING_TILE_ROW(TileBf16, 1), TING_TILE_ROW(TileBf16, kTilePanels)};
 #endif
-
-TING_INLINE VecF Gelu(VecF x) {
-  float lane[kLanes];
-  Store(lane, x);
-  for (int i = 0; i < kLanes; ++i) lane[i] = 0.5F * lane[i] * (1.0F + __builtin_erff(lane[i] * 0.70710678F));
-  return Load(lane);
-}
-template <Epilogue kEpilogue, bool kCoarse = false>
-TING_INLINE VecF Activate(VecF x) {
-  if constexpr (kEpilogue == Epilogue::kRelu) return Max(VecF{}, x);
-  if constexpr (kEpilogue == Epilogue::kSwish) return x * Sigmoid<kCoarse>(x);
-  if constexpr (kEpilogue == Epilogue::kGelu) return Gelu(x);
-  return x;
-}
-
-TING_INLINE void StoreAs(GemmMode mode, void* p, int64_t i, VecF v, int64_t n) {
-  if (mode == GemmMode::kBF16) {
-    StoreBf16Partial(static_cast<uint16_t*>(p) + i, v, n);
-  } else {
-    StorePartial(static_cast<float*>(p) + i, mode == GemmMode::kRounded ? RoundBf16(v) : v, n);
-  }
-}
-
-// `columns` values of one row of a finished tile. A constant count (whole panels) leaves no branch in the loop.
-template <Epilogue kEpilogue, GemmMode kMode>
-TING_INLINE void FinishRow(const float* tile, int64_t columns, VecF scale, const float* residual, void* c, int64_t n) {
-  constexpr bool kCoarse = kMode == GemmMode::kBF16;
-#pragma GCC unroll 2
-  for (int64_t i = 0; i < columns; i += kLanes) {
-    VecF v = Load(tile + i);
-    if constexpr (kEpilogue == Epilogue::kGlu) {
-      v = v * Sigmoid<kCoarse>(Load(tile + kPanel + i));
-    } else {
-      v = Activate<kEpilogue, kCoarse>(v);
-    }
-    const int64_t left = columns - i;
-    v = residual != nullptr ? Fma(v, scale, LoadPartial(residual + i, left)) : v * scale;
-    StoreAs(kMode, c, n + i, v, left);
-  }
-}
-
-// One finished tile to C: rows x `columns` (up to 32; kGlu: up to 16) at column n.
-template <Epilogue kEpilogue, GemmMode kMode>
-static void Finish(const GemmArgs& g, const float* tile, int64_t rows, int64_t row, int64_t group, int64_t n,
-                   int64_t columns) {
-  constexpr int64_t kWhole = kEpilogue == Epilogue::kGlu ? kPanel : 2 * kPanel;
-  char* c = static_cast<char*>(g.c) + group * g.c_group_bytes + row * g.c_row_bytes;
-  const VecF scale = Set1(g.scale);
-  const float* residual = g.residual == nullptr ? nullptr : g.residual + row * g.residual_stride + n;
-  for (int64_t r = 0; r < rows; ++r, tile += kTileStride, c += g.c_row_bytes) {
-    if (columns == kWhole) {
-      FinishRow<kEpilogue, kMode>(tile, kWhole, scale, residual, c, n);
-    } else {
-      FinishRow<kEpilogue, kMode>(tile, columns, scale, residual, c, n);
-    }
-    if (residual != nullptr) residual += g.residual_stride;
-  }
-}
-
-using FinishFunction = void (*)(const GemmArgs&, const float*, int64_t, int64_t, int64_t, int64_t, int64_t);
-#define TING_FINISH_ROW(E) \
-  { Finish<E, GemmMode::kF32>, Finish<E, GemmMode::kBF16>, Finish<E, GemmMode::kRounded> }
-static const FinishFunction kFinish[5][3] = {TING_FINISH_ROW(Epilogue::kNone), TING_FINISH_ROW(Epilogue::kRelu),
-                                             TING_FINISH_ROW(Epilogue::kSwish), TING_FINISH_ROW(Epilogue::kGelu),
-                                             TING_FINISH_ROW(Epilogue::kGlu)};
 
 // All rows against one pair of panels (second null: one panel).
 static void PanelPair(const GemmArgs& g, TileArgs& t, int panels, int64_t next, int64_t n, int64_t columns,
@@ -258,11 +191,14 @@ static void PanelPair(const GemmArgs& g, TileArgs& t, int panels, int64_t next, 
 
 static void Gemm(const GemmArgs& g) {
   if (g.rows <= 0) return;
+#if defined(__AMX_BF16__)
+  if (g.mode == GemmMode::kBF16) return AmxGemm(g);
+#endif
   alignas(64) float tile[kMaxRows * kTileStride];
   static const int64_t kOneSegment = 0;
   const FinishFunction finish = kFinish[static_cast<int>(g.epilogue)][static_cast<int>(g.c_mode)];
   const TileFunction(*functions)[14] = kTileF32;
-#if defined(__AVX512BF16__)
+#if defined(TING_VECTOR_BF16)
   if (g.mode == GemmMode::kBF16) functions = kTileBf16;
 #endif
   TileArgs t{};

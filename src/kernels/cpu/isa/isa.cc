@@ -7,9 +7,17 @@
 #include <cstdlib>
 #include <cstring>
 
+#if defined(TING_X86_ISAS) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace ting::cpu {
 
 #if defined(TING_X86_ISAS)
+namespace amx {
+extern const IsaTable kTable;
+}
 namespace avx512bf16 {
 extern const IsaTable kTable;
 }
@@ -26,10 +34,23 @@ extern const IsaTable kTable;
 
 namespace {
 
-constexpr int kMaxIsas = 4;
+constexpr int kMaxIsas = 5;
 struct IsaList {
   const IsaTable* tables[kMaxIsas + 1] = {};
 };
+
+#if defined(TING_X86_ISAS)
+// Linux saves the tile registers, 8 KB a thread, only for processes that asked (since 5.16); the answer holds for all
+// threads. __builtin_cpu_supports has seen what the system offers, not what it grants.
+bool TilesGranted() {
+#if defined(__linux__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+#endif
 
 // __builtin_cpu_supports also asks the operating system whether it saves the wide registers.
 IsaList FindRunnable() {
@@ -39,7 +60,10 @@ IsaList FindRunnable() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  if (avx512 && __builtin_cpu_supports("avx512bf16")) list.tables[count++] = &avx512bf16::kTable;
+  const bool avx512bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
+  const bool amx = avx512bf16 && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16");
+  if (amx && TilesGranted()) list.tables[count++] = &amx::kTable;
+  if (avx512bf16) list.tables[count++] = &avx512bf16::kTable;
   if (avx512) list.tables[count++] = &avx512::kTable;
   if (avx2) list.tables[count++] = &avx2::kTable;
 #endif
@@ -63,7 +87,7 @@ const IsaTable* ActiveIsa(const char** problem) {
   }
   *problem =
       "TING_CPU_ISA names an instruction set that this machine or build does not have; "
-      "use avx512bf16, avx512, avx2 or baseline, or unset it";
+      "use amx, avx512bf16, avx512, avx2 or baseline, or unset it";
   return nullptr;
 }
 

@@ -154,6 +154,7 @@ struct IsaTable {
   int lanes = 1;
   int max_rows = 1;  // rows of the widest GEMM tile
   bool bf16_products = false;
+  bool bf16_tiles = false;  // by AMX: many times as fast as f32
   void (*gemm)(const GemmArgs&) = nullptr;
   void (*norm_rows)(const NormArgs&) = nullptr;
   void (*pack_head)(const PackHeadArgs&) = nullptr;

@@ -21,6 +21,9 @@ const IsaTable kTable = {
 #if defined(__AVX512BF16__)
     .bf16_products = true,
 #endif
+#if defined(__AMX_BF16__)
+    .bf16_tiles = true,
+#endif
     .gemm = Gemm,
     .norm_rows = NormRows,
     .pack_head = PackHead,

@@ -165,10 +165,13 @@ static void ActivateRow(Epilogue activation, int64_t n, float* y) {
 
 // 14 independent chains: enough to hide the latency of two units.
 static double Peak(int64_t iterations, [[maybe_unused]] bool bf16, float* sink) {
+#if defined(__AMX_BF16__)
+  if (bf16) return AmxPeak(iterations);
+#endif
   constexpr int kChains = kLanes == 16 ? 14 : 10;
   VecF acc[kChains] = {};
   const VecF a = Load(sink), b = Load(sink + kLanes);
-#if defined(__AVX512BF16__)
+#if defined(TING_VECTOR_BF16)
   if (bf16) {
     for (int64_t i = 0; i < iterations; ++i) {
 #pragma GCC unroll 16

@@ -1,0 +1,82 @@
+// src/kernels/cpu/isa/finish.inc.h
+// SPDX-License-Identifier: Apache-2.0
+//
+// The end of a matrix product: activation, scale and residual on a finished tile of f32 sums (the bias is in them),
+// which lies in the first-level cache, on its way to C.
+#pragma once
+
+#include "kernels/cpu/isa/isa.h"
+#include "kernels/cpu/isa/simd.h"
+
+namespace ting::cpu::TING_ISA {
+
+inline constexpr int kPanel = 16;
+inline constexpr int64_t kLineBytes = 64;
+inline constexpr int kTileStride = 2 * kPanel;  // floats from one row of a finished tile to the next
+
+TING_INLINE VecF Gelu(VecF x) {
+  float lane[kLanes];
+  Store(lane, x);
+  for (int i = 0; i < kLanes; ++i) lane[i] = 0.5F * lane[i] * (1.0F + __builtin_erff(lane[i] * 0.70710678F));
+  return Load(lane);
+}
+template <Epilogue kEpilogue, bool kCoarse = false>
+TING_INLINE VecF Activate(VecF x) {
+  if constexpr (kEpilogue == Epilogue::kRelu) return Max(VecF{}, x);
+  if constexpr (kEpilogue == Epilogue::kSwish) return x * Sigmoid<kCoarse>(x);
+  if constexpr (kEpilogue == Epilogue::kGelu) return Gelu(x);
+  return x;
+}
+
+TING_INLINE void StoreAs(GemmMode mode, void* p, int64_t i, VecF v, int64_t n) {
+  if (mode == GemmMode::kBF16) {
+    StoreBf16Partial(static_cast<uint16_t*>(p) + i, v, n);
+  } else {
+    StorePartial(static_cast<float*>(p) + i, mode == GemmMode::kRounded ? RoundBf16(v) : v, n);
+  }
+}
+
+// `columns` values of one row of a finished tile. A constant count (whole panels) leaves no branch in the loop.
+template <Epilogue kEpilogue, GemmMode kMode>
+TING_INLINE void FinishRow(const float* tile, int64_t columns, VecF scale, const float* residual, void* c, int64_t n) {
+  constexpr bool kCoarse = kMode == GemmMode::kBF16;
+#pragma GCC unroll 2
+  for (int64_t i = 0; i < columns; i += kLanes) {
+    VecF v = Load(tile + i);
+    if constexpr (kEpilogue == Epilogue::kGlu) {
+      v = v * Sigmoid<kCoarse>(Load(tile + kPanel + i));
+    } else {
+      v = Activate<kEpilogue, kCoarse>(v);
+    }
+    const int64_t left = columns - i;
+    v = residual != nullptr ? Fma(v, scale, LoadPartial(residual + i, left)) : v * scale;
+    StoreAs(kMode, c, n + i, v, left);
+  }
+}
+
+// One finished tile to C: rows x `columns` (up to 32; kGlu: up to 16) at column n.
+template <Epilogue kEpilogue, GemmMode kMode>
+static void Finish(const GemmArgs& g, const float* tile, int64_t rows, int64_t row, int64_t group, int64_t n,
+                   int64_t columns) {
+  constexpr int64_t kWhole = kEpilogue == Epilogue::kGlu ? kPanel : 2 * kPanel;
+  char* c = static_cast<char*>(g.c) + group * g.c_group_bytes + row * g.c_row_bytes;
+  const VecF scale = Set1(g.scale);
+  const float* residual = g.residual == nullptr ? nullptr : g.residual + row * g.residual_stride + n;
+  for (int64_t r = 0; r < rows; ++r, tile += kTileStride, c += g.c_row_bytes) {
+    if (columns == kWhole) {
+      FinishRow<kEpilogue, kMode>(tile, kWhole, scale, residual, c, n);
+    } else {
+      FinishRow<kEpilogue, kMode>(tile, columns, scale, residual, c, n);
+    }
+    if (residual != nullptr) residual += g.residual_stride;
+  }
+}
+
+using FinishFunction = void (*)(const GemmArgs&, const float*, int64_t, int64_t, int64_t, int64_t, int64_t);
+#define TING_FINISH_ROW(E) \
+  { Finish<E, GemmMode::kF32>, Finish<E, GemmMode::kBF16>, Finish<E, GemmMode::kRounded> }
+static const FinishFunction kFinish[5][3] = {TING_FINISH_ROW(Epilogue::kNone), TING_FINISH_ROW(Epilogue::kRelu),
+                                             TING_FINISH_ROW(Epilogue::kSwish), TING_FINISH_ROW(Epilogue::kGelu),
+                                             TING_FINISH_ROW(Epilogue::kGlu)};
+
+}  // namespace ting::cpu::TING_ISA
