@@ -126,12 +126,22 @@ __device__ inline void FinishRow(const DepthwiseParams& p, const float* in, int 
   }
 }
 
-// Of the sequence of each row of the block; rows past those in use take the last one's.
+// Of the sequence of each row of the block; rows past those in use take the last one's. A row's sequence is the number
+// of those that begin at or before it: counted by a warp, 32 offsets at a time, because a search's steps would each wait
+// for memory.
 __device__ inline void FindBounds(const DeviceRows& sets, int first, int in_use, Bounds& bounds) {
-  if (threadIdx.x < kFrames) {
-    const int row = min(first + static_cast<int>(threadIdx.x), in_use - 1);
-    const int sequence = SequenceOf(sets.offsets, sets.max_sequences, row);
-    bounds.begin[threadIdx.x] = sets.offsets[sequence], bounds.end[threadIdx.x] = sets.offsets[sequence + 1];
+  if (threadIdx.x < 32) {
+    const int lane = threadIdx.x;
+    int mine = 0;  // of row `lane`
+    for (int base = 0; base < sets.max_sequences; base += 32) {
+      const int offset = base + lane < sets.max_sequences ? sets.offsets[base + lane] : 0x7FFFFFFF;
+#pragma unroll
+      for (int f = 0; f < kFrames; ++f) {
+        const int begun = __popc(__ballot_sync(0xFFFFFFFF, offset <= min(first + f, in_use - 1)));
+        if (lane == f) mine += begun;
+      }
+    }
+    if (lane < kFrames) bounds.begin[lane] = sets.offsets[mine - 1], bounds.end[lane] = sets.offsets[mine];
   }
   __syncthreads();
 }

@@ -85,14 +85,15 @@ __device__ inline float AcrossWarps(float value, float* shared, const Combine& c
   return result;
 }
 
-// log(sum over v of exp(logit)): each thread over its columns in their order, then lanes, then warps.
+// log(sum over v of exp(logit)): each thread over its columns in their order, then lanes, then warps. `own`: the maximum
+// of the thread's columns.
 template <typename Row>
-__device__ inline float LogSumExp(const Row& row, float* shared) {
-  float highest = -INFINITY;
-  row.ForEach([&](float value, int) { highest = fmaxf(highest, value); });
-  highest = AcrossWarps(WarpMax(highest), shared, [](float a, float b) { return fmaxf(a, b); });
+__device__ inline float LogSumExp(const Row& row, float* shared, float& own) {
+  own = -INFINITY;
+  row.ForEach([&](float value, int) { own = fmaxf(own, value); });
+  const float highest = AcrossWarps(WarpMax(own), shared, [](float a, float b) { return fmaxf(a, b); });
   float sum = 0;
-  row.ForEach([&](float value, int) { sum += expf(value - highest); });
+  row.ForEach([&](float value, int) { sum += __expf(value - highest); });
   return highest + logf(AcrossWarps(WarpSum(sum), shared, [](float a, float b) { return a + b; }));
 }
 
@@ -150,44 +151,51 @@ __device__ inline void MergeLists(const Best* lists, int warps, int k, float* lo
 constexpr int kMaxCandidates = 256;
 
 struct Selection {
-  Best maxima[kMaxWarps * 32];  // of the threads
+  alignas(16) float maxima[kMaxWarps * 32];  // of the threads' columns
   Best candidates[kMaxCandidates];
-  Best bound;
+  float bound;
   int count;
 };
 
-// How many of list[0, count) come before `one`.
-__device__ inline int CountBefore(const Best* list, int count, Best one) {
+// How many of the block's maxima come before thread `thread`'s, equal ones in the order of threads.
+__device__ inline int RankOfMaximum(const float* maxima, int thread, int threads) {
+  const float mine = maxima[thread];
   int before = 0;
-  for (int i = 0; i < count; ++i) before += Before(list[i], one);
+  for (int i = 0; i < threads; i += 4) {
+    const float4 four = *reinterpret_cast<const float4*>(maxima + i);
+    const float values[4] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+    for (int j = 0; j < 4; ++j) before += values[j] > mine || (values[j] == mine && i + j < thread);
+  }
   return before;
 }
 
-// The k best (k at most blockDim.x) in order; false, for all threads, where too many columns reach the bound.
+// The k best (k at most blockDim.x) in order; `own` is the maximum of the thread's columns. False, for all threads, where
+// too many columns reach the bound.
 template <typename Row>
-__device__ inline bool SelectByBound(const Row& row, int V, int k, Selection& s, float* logp, int32_t* ids) {
+__device__ inline bool SelectByBound(const Row& row, float own, int V, int k, Selection& s, float* logp, int32_t* ids) {
   const int thread = threadIdx.x;
-  const Best mine = NextBest(row, V, {INFINITY, -1});
-  s.maxima[thread] = mine;
+  s.maxima[thread] = own;
   if (thread == 0) s.count = 0;
   __syncthreads();
-  if (mine.id != kNobody && CountBefore(s.maxima, blockDim.x, mine) == k - 1) s.bound = mine;
+  if (RankOfMaximum(s.maxima, thread, blockDim.x) == k - 1) s.bound = own;
   __syncthreads();
-  const Best bound = s.bound;
-  if (!Before(bound, mine)) {  // most threads have nothing
+  const float bound = s.bound;
+  if (own >= bound) {  // most threads have nothing
     row.ForEach([&](float value, int v) {
-      const Best candidate{value, v};
-      if (v >= V || Before(bound, candidate)) return;
+      if (v >= V || !(value >= bound)) return;
       const int at = atomicAdd(&s.count, 1);
-      if (at < kMaxCandidates) s.candidates[at] = candidate;
+      if (at < kMaxCandidates) s.candidates[at] = {value, v};
     });
   }
   __syncthreads();
   const int count = s.count;
-  if (count > kMaxCandidates) return false;
+  if (count < k || count > kMaxCandidates) return false;
   for (int i = thread; i < count; i += blockDim.x) {
-    const int rank = CountBefore(s.candidates, count, s.candidates[i]);
-    if (rank < k) logp[rank] = s.candidates[i].value, ids[rank] = s.candidates[i].id;
+    const Best one = s.candidates[i];
+    int rank = 0;
+    for (int j = 0; j < count; ++j) rank += Before(s.candidates[j], one);
+    if (rank < k) logp[rank] = one.value, ids[rank] = one.id;
   }
   return true;
 }
@@ -203,10 +211,11 @@ __global__ void __launch_bounds__(kMaxWarps * 32)
   Row values;
   values.Load(logits, row);
   // Ranked by the rounded log-probability: what the caller sees as equal is ordered as promised.
-  values.Subtract(LogSumExp(values, shared));
-  // Each of the first k threads needs a column, or there is no k-th maximum.
-  if (k <= static_cast<int>(blockDim.x) && k <= logits.V &&
-      SelectByBound(values, logits.V, k, selection, logp + row * k, ids + row * k)) {
+  float own;
+  const float log_sum = LogSumExp(values, shared, own);
+  values.Subtract(log_sum);
+  if (k <= static_cast<int>(blockDim.x) &&
+      SelectByBound(values, own - log_sum, logits.V, k, selection, logp + row * k, ids + row * k)) {
     return;
   }
   SelectInWarp(values, logits.V, k, lists + threadIdx.x / 32 * k);
@@ -221,7 +230,8 @@ __global__ void __launch_bounds__(kMaxWarps * 32) LogSoftmaxKernel(Logits logits
   if (row >= RowsInUse(range)) return;
   Row values;
   values.Load(logits, row);
-  values.Subtract(LogSumExp(values, shared));
+  float own;
+  values.Subtract(LogSumExp(values, shared, own));
   values.ForEach([&](float value, int v) {
     if (v < logits.V) logp[row * logits.V + v] = value;
   });
@@ -254,7 +264,8 @@ __global__ void __launch_bounds__(kMaxWarps * 32)
   if (begin == end) return;
   Row values;
   values.Load(logits, row);
-  const float log_sum = LogSumExp(values, shared);
+  float own;
+  const float log_sum = LogSumExp(values, shared, own);
   for (int64_t g = begin + threadIdx.x; g < end; g += blockDim.x) {
     logp[g] = ids[g] < 0 || ids[g] >= logits.V ? -INFINITY : logits.At(row, ids[g]) - log_sum;
   }
