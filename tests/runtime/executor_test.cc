@@ -20,7 +20,7 @@ class ExecutorTest : public ::testing::Test {
   void SetUp() override {
     device_ = std::move(CreateCpuDevice("ref", pool_)).value();
     executor_ = std::move(Executor::Create(*ParseGraph(kText), {}, *device_)).value();
-    stream_ = device_->CreateStream();
+    stream_ = std::move(device_->CreateStream()).value();
   }
   Status Run(std::vector<float>& a, std::vector<float>& b) {
     const auto view = [](std::vector<float>& x) {

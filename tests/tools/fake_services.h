@@ -110,6 +110,13 @@ class ToolTest : public ::testing::Test {
     services_.read_audio_bytes = [this](std::span<const std::byte> bytes, const ReadAudioOptions& options) {
       return Decode(std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()), options);
     };
+    services_.benchmark_stages = [](const std::string& model, const RecognizerOptions&,
+                                    const StageBenchmarkOptions& options) -> Result<std::vector<StageBenchmark>> {
+      if (model != "random:aishell") return NotFound("no model named {}", model);
+      std::vector<StageBenchmark> results;
+      for (const int batch : options.batches) results.push_back({batch, 0.5 * batch, 0.25 * batch});
+      return results;
+    };
     services_.build_engine = [](const std::string& dir, const std::string& path, Precision precision) -> Status {
       if (dir == "missing") return NotFound("missing/train.yaml: no such file");
       std::ofstream(path) << "engine of " << dir << (precision == Precision::kBF16 ? " bf16" : " f32");

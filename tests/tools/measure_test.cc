@@ -51,6 +51,22 @@ TEST_F(MeasureTest, BenchPrintsOneJsonLine) {
   EXPECT_NEAR(json["stage_ms_per_utterance"]["encoder"].get<double>(), 16.0 / 3, 1e-9);
 }
 
+TEST_F(MeasureTest, BenchTimesStagesWithoutAudio) {
+  EXPECT_EQ(Ting({"bench", "--random-weights", "aishell", "--stages", "1,8", "--json"}), 0);
+  EXPECT_EQ(out_.str(),
+            "{\"batch\":1,\"encoder_ms\":0.5,\"decoder_ms\":0.25}\n{\"batch\":8,\"encoder_ms\":4.0,\"decoder_ms\":2.0}\n");
+  EXPECT_EQ(Ting({"bench", "-m", "fake", "--stages", "1"}), 1);
+  EXPECT_THAT(err_.str(), HasSubstr("no model named fake"));
+}
+
+TEST_F(MeasureTest, BenchWantsAModelAndSomethingToRun) {
+  EXPECT_EQ(Ting({"bench", "-m", "fake"}), 2);
+  EXPECT_THAT(err_.str(), HasSubstr("--clips or --stages"));
+  EXPECT_EQ(Ting({"bench", "--stages", "1"}), 2);
+  EXPECT_EQ(Ting({"bench", "--random-weights", "aishell", "--clips", "x"}), 2);
+  EXPECT_EQ(Ting({"bench", "--random-weights", "other", "--stages", "1"}), 2);
+}
+
 TEST_F(MeasureTest, BenchProfilesByOp) {
   WriteSet();
   EXPECT_EQ(Ting({"bench", "-m", "fake", "--clips", Path("s"), "--profile", "--warmup", "0", "--passes", "1"}), 0);

@@ -10,7 +10,6 @@
 #include <tuple>
 
 #include "base/status_macros.h"
-#include "ting/benchmark.h"
 #include "tools/ting/command.h"
 #include "tools/ting/model_options.h"
 #include "tools/ting/statistics.h"
@@ -190,7 +189,7 @@ class BenchCommand : public Command {
   Result<int> RunStages(const Services& services) {
     stages_.beam = decode_.beam;
     const std::string model = random_weights_.empty() ? model_.path : "random:" + random_weights_;
-    TING_ASSIGN_OR_RETURN(const auto results, BenchmarkStages(model, model_.recognizer, stages_));
+    TING_ASSIGN_OR_RETURN(const auto results, services.benchmark_stages(model, model_.recognizer, stages_));
     if (!json_) {
       *services.out << fmt::format("{}, {} frames, CTC head with the best {}; {} hypotheses of {} tokens\n", model,
                                    stages_.frames, stages_.beam, stages_.beam, stages_.tokens)

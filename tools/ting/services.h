@@ -14,6 +14,7 @@
 #include <span>
 #include <string>
 
+#include "ting/benchmark.h"
 #include "ting/recognizer.h"
 
 namespace ting::tool {
@@ -23,6 +24,9 @@ struct Services {
   std::function<Result<Audio>(const std::string& path, const ReadAudioOptions& options)> read_audio;
   std::function<Result<Audio>(std::span<const std::byte> bytes, const ReadAudioOptions& options)> read_audio_bytes;
   std::function<Status(const std::string& model_dir, const std::string& engine_path, Precision precision)> build_engine;
+  std::function<Result<std::vector<StageBenchmark>>(const std::string& model, const RecognizerOptions& options,
+                                                    const StageBenchmarkOptions& benchmark)>
+      benchmark_stages;
   std::istream* in = nullptr;
   std::ostream* out = nullptr;
   std::ostream* err = nullptr;
