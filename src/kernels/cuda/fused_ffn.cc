@@ -45,11 +45,11 @@ Status CheckConfig(const FfnConfig& config, int64_t F) {
   return Status();
 }
 
-// Clusters of that many blocks that run at once on an H200: its 132 multiprocessors come in groups of 16 or 18 and one
-// of 10, which a cluster cannot straddle.
+// Clusters of that many blocks that run at once on an H200 (cudaOccupancyMaxActiveClusters): its 132 multiprocessors come
+// in groups of 16 or 18 and one of 10, which a cluster cannot straddle.
 int ClustersAtOnce(int blocks) {
-  constexpr int kClusters[] = {132, 66, 43, 30, 23, 20, 15, 15};
-  return blocks <= 8 ? kClusters[blocks - 1] : 7;
+  constexpr int kClusters[] = {132, 66, 39, 30, 22, 17, 15, 15, 9};
+  return blocks <= 9 ? kClusters[blocks - 1] : 7;
 }
 
 }  // namespace
@@ -77,23 +77,27 @@ Status FusedFfn::Supports(const FusedFfnWeights& weights) {
 }
 
 FfnConfig FusedFfn::ChooseConfig(int64_t M, int64_t F) {
-  // Microseconds of a block: launch and ends; each chunk of 64 hidden units; sums by way of other blocks.
-  constexpr double kFixed[] = {4.5, 5.5}, kPerChunk[] = {0.65, 1.3}, kExchange = 0.5, kPerPeer = 0.05;
+  // Microseconds of a block, fitted to tests/kernels/cuda/fused_ffn_bench.cc on an H200: launch and ends; each chunk of
+  // 64 hidden units; sums by way of other blocks, of which one block sends split - 1 messages of rows / split.
+  constexpr double kFixed[] = {3.8, 8.3}, kPerChunk[] = {1.3, 1.55}, kPerSplitSquared[] = {0.011, 0.017};
+  constexpr double kShared = 0.8;  // of the time of a chunk, if two tiles of a cluster share the weights
   FfnConfig best{2, 1, 1};
   double least = 0;
   for (const int row_groups : {1, 2}) {
     for (int split = 1; split <= kMaxCluster; ++split) {
-      const FfnConfig config{row_groups, split, 1};
-      if (!CheckConfig(config, F).ok()) continue;
       const int64_t tiles = (M + ffn::kGroupRows * row_groups - 1) / (ffn::kGroupRows * row_groups);
-      const int64_t waves = (tiles + ClustersAtOnce(split) - 1) / ClustersAtOnce(split);
+      const FfnConfig config{row_groups, split, split == 1 && tiles > 1 ? 2 : 1};
+      if (!CheckConfig(config, F).ok()) continue;
+      const int64_t clusters = (tiles + config.sharing - 1) / config.sharing;
+      const int at_once = ClustersAtOnce(split * config.sharing);
       const int chunks = ffn::SliceChunks(Units(F), ffn::UnitChunks(F), split);
-      const double us = static_cast<double>(waves) * (kFixed[row_groups - 1] + kPerChunk[row_groups - 1] * chunks +
-                                                      (split > 1 ? kExchange + kPerPeer * split : 0));
+      const double products = kPerChunk[row_groups - 1] * chunks * (config.sharing > 1 ? kShared : 1);
+      const double exchange = split > 1 ? kPerSplitSquared[row_groups - 1] * split * split : 0;
+      const double us = static_cast<double>((clusters + at_once - 1) / at_once) *
+                        (kFixed[row_groups - 1] + products + exchange);
       if (least == 0 || us < least) best = config, least = us;
     }
   }
-  if (best.split == 1 && M > ffn::kGroupRows * best.row_groups) best.sharing = 2;  // halves what comes out of L2
   return best;
 }
 
