@@ -71,7 +71,7 @@ struct RowGemmConfig {
 // function of K alone, so that a product split over a cluster has the bits of one that is not.
 int RowGemmSegments(int64_t K);
 
-// The configuration with the least estimated time; `multiprocessors` as the device has.
+// A configuration that measured fast for such shapes; `multiprocessors` as the device has.
 RowGemmConfig ChooseRowGemmConfig(const RowGemmArguments& arguments, int multiprocessors);
 // OK, or why the arguments cannot run on the current device; the second: in that configuration.
 Status SupportsRowGemm(const RowGemmArguments& arguments);
