@@ -55,6 +55,9 @@ void Executor::FindLifetimes() {
     for (const ValueId id : node.inputs) last_use_[id] = i;
   }
   for (const ValueId id : graph_.outputs) last_use_[id] = num_nodes;
+  for (const Value& value : graph_.values) {
+    for (size_t axis = 1; axis < value.type.dims.size(); ++axis) widths_.insert(value.type.dims[axis].symbol);
+  }
   tensors_.resize(graph_.values.size());
   rows_.resize(graph_.values.size());
 }
@@ -243,7 +246,7 @@ Status Executor::MakePlan(const StepOptions& options, Stream& stream, Plan& plan
 // Padded sizes, addresses and options: all that decides what is launched.
 Executor::PlanKey Executor::KeyOf(std::span<const StepInput> inputs, const StepOptions& options) const {
   PlanKey key{options.chunk_frames, options.num_left_chunks, std::bit_cast<int32_t>(options.blank_penalty)};
-  for (const auto& [symbol, size] : symbols_) key.push_back(device_.PadRows(size));
+  for (const auto& [symbol, size] : symbols_) key.push_back(widths_.contains(symbol) ? size : device_.PadRows(size));
   for (const StepInput& input : inputs) {
     key.push_back(input.on_host ? 0 : reinterpret_cast<int64_t>(input.tensor.data));
     key.push_back(input.rows == nullptr ? -1 : device_.PadSequences(input.rows->num_sequences()));

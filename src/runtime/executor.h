@@ -11,6 +11,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -98,9 +99,10 @@ class Executor {
   bool profile_ = false;
   std::vector<NodeTime> times_;
 
-  // Fixed by the graph: each value's first and last use.
+  // Fixed by the graph: each value's first and last use, and the symbols that are no row counts, which are not padded.
   std::vector<int> first_use_, last_use_;  // by value; last node + 1 for graph outputs
   std::vector<bool> is_input_;
+  std::set<std::string> widths_;
 
   // This step's.
   std::map<std::string, int64_t> symbols_;

@@ -139,7 +139,7 @@ TEST_F(RecognizerTest, RefusesWhatIsNoModel) {
   EXPECT_FALSE(Recognizer::Load(testing::SourcePath("src"), {}).ok());
   RecognizerOptions options;
   options.device = "tpu";
-  EXPECT_NE(Recognizer::Load(set_->model_dir, options).status().message().find("no backend named tpu"),
+  EXPECT_NE(Recognizer::Load(set_->model_dir, options).status().message().find("no device named tpu"),
             std::string::npos);
 }
 
