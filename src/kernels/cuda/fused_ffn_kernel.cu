@@ -18,7 +18,11 @@ template <int kTileRows>
 __device__ __forceinline__ void ProducerRole(const Arguments& arguments, const Ring& ring, const Place& place,
                                              bool leader) {
   Producer<kTileRows> producer(arguments, ring, place);
-  if (leader) producer.LoadUntil(arguments.stages);
+  if (leader) {
+    producer.LoadUntil(arguments.stages);
+    producer.PrefetchRest();
+  }
+  __syncwarp();
   WaitForPreviousKernel();
   if (place.cluster_first_row >= ValidRows(arguments)) {
     if (kTileRows == 32) ClusterWait();

@@ -93,6 +93,24 @@ class Producer {
       cursor_.Next(ring_.stages);
     }
   }
+  // The weights of all layers exceed L2, and a ring is too short for the latency of memory: all tiles together ask for
+  // the slice at once.
+  __device__ __forceinline__ void PrefetchRest() const {
+    const int blocks = arguments_.split * arguments_.sharing;
+    const int tiles = static_cast<int>(gridDim.x) / blocks * arguments_.sharing;
+    const int tile = static_cast<int>(blockIdx.x) / blocks * arguments_.sharing + place_.tile;
+    for (int i = ring_.stages * kStageBoxes + tile; i < Stages() * kStageBoxes; i += tiles) {
+      const Source source = SourceOf(i / kStageBoxes, i % kStageBoxes);
+      if (source.second) {
+        TmaPrefetch2d(&arguments_.w2, source.x, source.y);
+      } else if (kTileRows == 32) {
+        TmaPrefetch4d(&arguments_.w1, source.x, 0, 0, source.y / 16);
+      } else {
+        TmaPrefetch2d(&arguments_.w1, source.x, source.y);
+      }
+    }
+  }
+
  private:
   static constexpr int kTurnStages = kTileRows == 128 ? 1 : 2;
   struct Source {

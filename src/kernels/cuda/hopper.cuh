@@ -93,6 +93,15 @@ __device__ inline void TmaLoad4d(void* target, const CUtensorMap* map, uint64_t*
       "l"(map), "r"(SharedAddress(barrier)), "r"(x), "r"(y), "r"(z), "r"(w)
       : "memory");
 }
+// A box on its way into L2.
+__device__ inline void TmaPrefetch2d(const CUtensorMap* map, int x, int y) {
+  asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global [%0, {%1, %2}];" ::"l"(map), "r"(x), "r"(y) : "memory");
+}
+__device__ inline void TmaPrefetch4d(const CUtensorMap* map, int x, int y, int z, int w) {
+  asm volatile("cp.async.bulk.prefetch.tensor.4d.L2.global [%0, {%1, %2, %3, %4}];" ::"l"(map), "r"(x), "r"(y), "r"(z),
+               "r"(w)
+               : "memory");
+}
 // Ordinary stores to shared memory become visible to wgmma and the copy engine (before the barrier that follows).
 __device__ inline void FenceAsyncProxy() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
