@@ -7,6 +7,10 @@
 #include <cstdlib>
 #include <cstring>
 
+#if defined(TING_X86_ISAS)
+#include <cpuid.h>
+#endif
+
 #if defined(TING_X86_ISAS) && defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -52,6 +56,15 @@ bool TilesGranted() {
 }
 #endif
 
+#if defined(TING_X86_ISAS)
+// Leaf 7: bit 24 of edx is AMX-TILE, bit 22 AMX-BF16. By hand, because clang 14's __builtin_cpu_supports knows neither.
+bool HasAmxBf16() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
+  return (edx >> 24 & 1) != 0 && (edx >> 22 & 1) != 0;
+}
+#endif
+
 // __builtin_cpu_supports also asks the operating system whether it saves the wide registers.
 IsaList FindRunnable() {
   IsaList list;
@@ -61,7 +74,7 @@ IsaList FindRunnable() {
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
   const bool avx512bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
-  const bool amx = avx512bf16 && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16");
+  const bool amx = avx512bf16 && HasAmxBf16();
   if (amx && TilesGranted()) list.tables[count++] = &amx::kTable;
   if (avx512bf16) list.tables[count++] = &avx512bf16::kTable;
   if (avx512) list.tables[count++] = &avx512::kTable;
