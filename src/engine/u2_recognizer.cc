@@ -19,6 +19,9 @@ namespace ting {
 namespace {
 
 constexpr int kMaxBeam = 256;
+// A step of the GPU. Larger ones gain nothing (the device is full), and above 32,000 frames the 16-bit subsampling has a
+// defect that loses utterances (docs/gpu_results.md).
+constexpr int kMostGpuFrames = 28000;
 
 // Adds the time from its construction to its end to a stage.
 class StageTimer {
@@ -151,6 +154,9 @@ std::vector<RecognitionResult> U2Recognizer::Recognize(std::span<const Audio> ba
     {
       const StageTimer timer(step.frontend_ms);
       if (const Status status = ComputeFeatures(batch, results); !status.ok()) return fail(status), results;
+    }
+    if (stages_ && features_.rows().num_rows() > kMostGpuFrames && features_.utterances().size() > 1) {
+      return RecognizeHalves(batch, options, times);
     }
     NBestLists nbest(features_.utterances().size());
     if (!nbest.empty()) {
