@@ -91,7 +91,7 @@ struct KernelContext {
 class Kernel {
  public:
   virtual ~Kernel() = default;
-  // `context` has shapes, row sets, options and stream; no data and no workspace.
+  // `context` has shapes, row sets, the bounds of device_rows, options and stream; no data and no workspace.
   virtual size_t WorkspaceBytes(const KernelContext& context) const {
     (void)context;
     return 0;

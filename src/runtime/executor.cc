@@ -155,11 +155,16 @@ TensorView Executor::PaddedView(ValueId id) const {
   return view;
 }
 
+// While a first step is being planned there is no arena: its bounds are there all the same, because workspaces depend on
+// them.
 DeviceRows Executor::DeviceRowsOf(ValueId id) const {
-  const auto at = [&](size_t offset) { return reinterpret_cast<const int32_t*>(arena_->data() + offset); };
+  const auto at = [&](size_t offset) {
+    return arena_ ? reinterpret_cast<const int32_t*>(arena_->data() + offset) : nullptr;
+  };
   if (const auto it = staged_rows_.find(rows_[id]); it != staged_rows_.end()) {
     const int sequences = device_.PadSequences(rows_[id]->num_sequences());
-    return {at(it->second), at(it->second) + sequences, sequences, device_.PadRows(LongestOf(*rows_[id]))};
+    return {at(it->second), at(it->second + sequences * sizeof(int32_t)), sequences,
+            device_.PadRows(LongestOf(*rows_[id]))};
   }
   const auto it = staged_counts_.find(graph_.values[id].type.dims[0].symbol);
   return it == staged_counts_.end() ? DeviceRows() : DeviceRows{nullptr, at(it->second), 0, 0};
@@ -170,7 +175,7 @@ void Executor::ShowTo(NodeViews& views, const Node& node) const {
   for (const ValueId id : node.inputs) {
     views.inputs.push_back(PaddedView(id));
     views.rows.push_back(rows_[id]);
-    if (!device_.uses_host_memory() && arena_) views.device_rows.push_back(DeviceRowsOf(id));
+    if (!device_.uses_host_memory()) views.device_rows.push_back(DeviceRowsOf(id));
   }
   for (const ValueId id : node.outputs) views.outputs.push_back(PaddedView(id));
 }

@@ -16,9 +16,19 @@ namespace {
 // y = a + b of the rows in use; checks what a kernel of such a device relies on.
 class AddInUse : public Kernel {
  public:
+  // As a kernel does whose workspace depends on how many sequences there are.
+  size_t WorkspaceBytes(const KernelContext& context) const override {
+    EXPECT_EQ(context.device_rows.size(), 2U);
+    if (context.device_rows.empty()) return 0;
+    EXPECT_EQ(context.device_rows[0].max_sequences % 2, 0);
+    EXPECT_GT(context.device_rows[0].max_sequences, 0) << "planned without the bounds it will run with";
+    planned_sequences_ = context.device_rows[0].max_sequences;
+    return 64 * planned_sequences_;
+  }
   Status Run(const KernelContext& context) override {
     EXPECT_EQ(context.device_rows.size(), 2U);
     const DeviceRows& rows = context.device_rows[0];
+    EXPECT_GT(planned_sequences_, 0);
     const int64_t padded = context.inputs[0].rows();
     EXPECT_EQ(padded % 4, 0);
     EXPECT_LE(*rows.count, padded);
@@ -32,6 +42,9 @@ class AddInUse : public Kernel {
     }
     return Status();
   }
+
+ private:
+  mutable int planned_sequences_ = 0;  // of the last plan
 };
 
 constexpr KernelEntry kEntries[] = {
