@@ -19,9 +19,6 @@ namespace ting {
 namespace {
 
 constexpr int kMaxBeam = 256;
-// A step of the GPU. Larger ones gain nothing (the device is full), and above 32,000 frames the 16-bit subsampling has a
-// defect that loses utterances (docs/gpu_results.md).
-constexpr int kMostGpuFrames = 28000;
 
 // Adds the time from its construction to its end to a stage.
 class StageTimer {
@@ -155,13 +152,11 @@ std::vector<RecognitionResult> U2Recognizer::Recognize(std::span<const Audio> ba
       const StageTimer timer(step.frontend_ms);
       if (const Status status = ComputeFeatures(batch, results); !status.ok()) return fail(status), results;
     }
-    if (stages_ && features_.rows().num_rows() > kMostGpuFrames && features_.utterances().size() > 1) {
-      return RecognizeHalves(batch, options, times);
-    }
     NBestLists nbest(features_.utterances().size());
     if (!nbest.empty()) {
       const Status status = RunStep(*resolved, step, nbest);
-      if (status.code() == StatusCode::kResourceExhausted && nbest.size() > 1) return RecognizeHalves(batch, options, times);
+      if (status.code() == StatusCode::kResourceExhausted && nbest.size() > 1)
+        return RecognizeHalves(batch, options, times);
       if (!status.ok()) return fail(status), results;
     }
     {
@@ -348,8 +343,8 @@ Status U2Recognizer::WriteText(const std::vector<TokenHypothesis>& nbest, int li
   for (const TokenHypothesis& source : std::span(nbest).first(std::min<size_t>(nbest.size(), limit))) {
     Hypothesis hypothesis;
     TING_ASSIGN_OR_RETURN(hypothesis.text, Detokenize(model_->tokens, source.tokens));
-    TING_ASSIGN_OR_RETURN(hypothesis.tokens,
-                          MakeTokenSpans(model_->tokens, source.tokens, source.frames, source.token_confidences, times));
+    TING_ASSIGN_OR_RETURN(hypothesis.tokens, MakeTokenSpans(model_->tokens, source.tokens, source.frames,
+                                                            source.token_confidences, times));
     hypothesis.words = MakeWordSpans(hypothesis.tokens);
     hypothesis.score = source.score;
     hypothesis.ctc_score = source.ctc_score;
@@ -378,7 +373,8 @@ Result<std::vector<float>> U2Recognizer::CtcLogProbs(std::span<const float> feat
   }
   TING_ASSIGN_OR_RETURN(const DecodeOptions resolved, Resolve(options));
   const RowSet rows = RowSet::FromLengths(std::vector<int32_t>{static_cast<int32_t>(frames)});
-  TING_ASSIGN_OR_RETURN(const StepOutput encoder, runner_->Encode(features.data(), /*on_host=*/true, rows, StepOptionsOf(resolved)));
+  TING_ASSIGN_OR_RETURN(const StepOutput encoder,
+                        runner_->Encode(features.data(), /*on_host=*/true, rows, StepOptionsOf(resolved)));
   TING_ASSIGN_OR_RETURN(const TensorView logp, runner_->CtcLogProbs(encoder, StepOptionsOf(resolved)));
   return std::vector<float>(logp.as<float>(), logp.as<float>() + logp.num_elements());
 }

@@ -1,7 +1,7 @@
 // src/kernels/cuda/cuda_kernels.cc
 // SPDX-License-Identifier: Apache-2.0
 //
-// The list of the CUDA backend: "cuda.fused" is one kernel a node, "cuda.hopper" row_gemm's products, "cuda.library"
+// The list of the CUDA backend: "cuda.fused" is one kernel a node, "cuda.hopper" row_gemm's products, "cuda.cublaslt"
 // cuBLASLt's, which take everything; "cuda.conv_pair" is "cuda.hopper" with the convolutions on tensor cores, too.
 #include "kernels/cuda/cuda_kernels.h"
 
@@ -73,7 +73,7 @@ Result<std::unique_ptr<Kernel>> CreateOn(const OpDesc& desc) {
 template <Create kCreate>
 void AddOp(const char* op, std::vector<KernelEntry>& list) {
   list.push_back({op, "cuda.hopper", RefuseHopper, CreateOn<kCreate, Road::kHopper>});
-  list.push_back({op, "cuda.library", RefuseNothing, CreateOn<kCreate, Road::kLibrary>});
+  list.push_back({op, "cuda.cublaslt", RefuseNothing, CreateOn<kCreate, Road::kLibrary>});
 }
 
 std::vector<KernelEntry> MakeList() {
