@@ -15,9 +15,9 @@ namespace ting {
 
 struct StageBenchmarkOptions {
   std::vector<int> batches = {1, 8, 16, 64};
-  int frames = 500;     // feature frames of an utterance: 5 s
-  int beam = 10;        // symbols a frame of the CTC head, and hypotheses an utterance
-  int tokens = 16;      // of a hypothesis; hypotheses share no beginnings
+  int frames = 500;  // feature frames of an utterance: 5 s
+  int beam = 10;     // symbols a frame of the CTC head, and hypotheses an utterance
+  int tokens = 16;   // of a hypothesis; hypotheses share no beginnings
   int repetitions = 50;
 };
 
@@ -25,11 +25,12 @@ struct StageBenchmark {
   int batch = 0;
   // Of one step, when steps follow one another without a pause: the median of several such runs.
   double encoder_ms = 0;  // features in the device's memory to the best symbols of every frame
-  double decoder_ms = 0;  // tokens on the host to their log-probabilities on the device; both decoders where there are two
+  double decoder_ms =
+      0;  // tokens on the host to their log-probabilities on the device; both decoders where there are two
 };
 
-// `model`: as Recognizer::Load takes it; "random:aishell" or "random:u2pp" is that architecture (12 blocks of width 256,
-// 4,233 symbols) with random weights.
+// `model`: as Recognizer::Load takes it; "random:aishell" or "random:u2pp" is that architecture (12 blocks of width
+// 256, 4,233 symbols) with random weights.
 Result<std::vector<StageBenchmark>> BenchmarkStages(const std::string& model, const RecognizerOptions& options,
                                                     const StageBenchmarkOptions& benchmark);
 

@@ -28,8 +28,8 @@ struct RecognizerOptions {
   std::string device = "cpu";
   std::optional<Precision> precision;  // none: what the engine file holds, f32 for a checkpoint
   int num_threads = 0;                 // 0: as many as there are cores
-  // GPU: products are summed in one order whatever the batch, so that an utterance's bits do not depend on it. (Its text
-  // never should; the CPU always works so.)
+  // GPU: products are summed in one order whatever the batch, so that an utterance's bits do not depend on it. (Its
+  // text never should; the CPU always works so.)
   bool batch_invariant = false;
   size_t gpu_memory_bytes = 0;  // GPU: the most that steps may take beside the weights; 0: all there is
   // Records the time of every graph node; read it with Recognizer::Profile.

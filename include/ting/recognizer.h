@@ -77,8 +77,8 @@ class Recognizer {
 
   virtual const ModelInfo& info() const = 0;
 
-  // Another recogniser of this model on this device, for another thread: it shares the weights. On a GPU two or three of
-  // them keep the device busy while the CPU packs audio and writes text.
+  // Another recogniser of this model on this device, for another thread: it shares the weights. On a GPU two or three
+  // of them keep the device busy while the CPU packs audio and writes text.
   virtual Result<std::unique_ptr<Recognizer>> Clone() = 0;
 
   // Recognises a batch; results[i] belongs to batch[i]. Rows are packed, not padded: an utterance's text

@@ -82,9 +82,7 @@ class Benchmark {
     TING_RETURN_IF_ERROR(runner_.stream().CopyToDevice(features_->data(), host_.data(), host_.size() * sizeof(float)));
     return runner_.stream().Synchronize();
   }
-  const float* Features() const {
-    return features_ ? reinterpret_cast<const float*>(features_->data()) : host_.data();
-  }
+  const float* Features() const { return features_ ? reinterpret_cast<const float*>(features_->data()) : host_.data(); }
   Result<double> TimeDecoder(DecoderSide side, TokenDirection direction, int batch, const StepOutput& encoder) {
     const TokenTree tree = RandomTree(options_, batch, model_.info, direction);
     return TimeSteps(runner_.stream(), options_.repetitions, [&]() -> Status {

@@ -26,8 +26,8 @@ struct TopKRows {
 class DeviceStages {
  public:
   virtual ~DeviceStages() = default;
-  // Features of utterance b in rows [rows.begin(b), …), in the device's memory until the next call, with room for padded
-  // rows. Samples may be freed on return.
+  // Features of utterance b in rows [rows.begin(b), …), in the device's memory until the next call, with room for
+  // padded rows. Samples may be freed on return.
   virtual Result<const float*> Features(std::span<const std::span<const float>> utterances, const RowSet& rows,
                                         ThreadPool& pool, Stream& stream) = 0;
 

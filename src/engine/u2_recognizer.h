@@ -32,8 +32,8 @@ class U2Recognizer : public Recognizer {
   static Result<std::unique_ptr<U2Recognizer>> Create(std::shared_ptr<const U2Model> model,
                                                       const RecognizerOptions& options);
   // On a device that exists: null makes one.
-  static Result<std::unique_ptr<U2Recognizer>> Create(std::shared_ptr<const U2Model> model, std::shared_ptr<Device> device,
-                                                      const RecognizerOptions& options);
+  static Result<std::unique_ptr<U2Recognizer>> Create(std::shared_ptr<const U2Model> model,
+                                                      std::shared_ptr<Device> device, const RecognizerOptions& options);
 
   const ModelInfo& info() const override { return model_->info; }
   Result<std::unique_ptr<Recognizer>> Clone() override;

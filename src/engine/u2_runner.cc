@@ -44,9 +44,8 @@ Result<Executor*> U2Runner::Find(const std::string& graph) {
 Result<StepOutput> U2Runner::Encode(const float* features, bool on_host, const RowSet& rows,
                                     const StepOptions& options) {
   TING_ASSIGN_OR_RETURN(Executor * executor, Find("encoder"));
-  const StepInput input{{const_cast<float*>(features), DType::kF32, {rows.num_rows(), model_.info.num_mel_bins}},
-                        &rows,
-                        on_host};
+  const StepInput input{
+      {const_cast<float*>(features), DType::kF32, {rows.num_rows(), model_.info.num_mel_bins}}, &rows, on_host};
   TING_RETURN_IF_ERROR(executor->Run({&input, 1}, {}, options, *stream_, &outputs_));
   return outputs_[0];
 }
@@ -100,9 +99,12 @@ Status U2Runner::EnsurePools(DecoderSide which, int64_t rows) {
 Result<StepOutput> U2Runner::Decode(DecoderSide which, const TreeRows& rows) {
   Side& side = which == DecoderSide::kLeft ? left_ : right_;
   TING_ASSIGN_OR_RETURN(Executor * executor, Find(std::string("decoder_") + SideName(which)));
-  std::vector<StepInput> inputs{HostInput(rows.tokens),           HostInput(rows.positions),
-                                HostInput(rows.slots),            HostInput(rows.ancestor_offsets),
-                                HostInput(rows.ancestors),        HostInput(rows.sequence),
+  std::vector<StepInput> inputs{HostInput(rows.tokens),
+                                HostInput(rows.positions),
+                                HostInput(rows.slots),
+                                HostInput(rows.ancestor_offsets),
+                                HostInput(rows.ancestors),
+                                HostInput(rows.sequence),
                                 {side.cross.tensor, side.cross.rows}};
   for (const auto& pool : side.pools) {
     inputs.push_back({{pool->data(), DType::kF32, {side.pool_rows, 2 * model_.info.encoder_width}}});

@@ -71,8 +71,9 @@ struct StepOptions {
 // Where the sizes of a step lie in a device's memory. A device that records its steps makes shapes larger than the rows
 // in use, so that one recording serves many steps: its kernels size their grids by the shapes and read these.
 struct DeviceRows {
-  const int32_t* offsets = nullptr;  // [max_sequences + 1]; sequences past the last are empty. Null: no set of sequences
-  const int32_t* count = nullptr;    // rows in use of the input's first axis; never more than the shape says
+  const int32_t* offsets =
+      nullptr;                     // [max_sequences + 1]; sequences past the last are empty. Null: no set of sequences
+  const int32_t* count = nullptr;  // rows in use of the input's first axis; never more than the shape says
   int max_sequences = 0;
   int64_t max_length = 0;  // bound of the longest sequence
 };

@@ -155,8 +155,8 @@ TensorView Executor::PaddedView(ValueId id) const {
   return view;
 }
 
-// While a first step is being planned there is no arena: its bounds are there all the same, because workspaces depend on
-// them.
+// While a first step is being planned there is no arena: its bounds are there all the same, because workspaces depend
+// on them.
 DeviceRows Executor::DeviceRowsOf(ValueId id) const {
   const auto at = [&](size_t offset) {
     return arena_ ? reinterpret_cast<const int32_t*>(arena_->data() + offset) : nullptr;
@@ -211,8 +211,8 @@ Status Executor::SendStage(Stream& stream) {
 
 Status Executor::EnsureArena(size_t bytes) {
   if (arena_ && arena_->size() >= bytes) return Status();
-  plans_.clear();  // their addresses go with it
-  arena_.reset();  // the old one first: both at once would double the peak
+  plans_.clear();                                       // their addresses go with it
+  arena_.reset();                                       // the old one first: both at once would double the peak
   if (!device_.uses_host_memory()) bytes += bytes / 4;  // growing costs recordings
   TING_ASSIGN_OR_RETURN(arena_, device_.Allocate(bytes));
   return Status();
@@ -222,7 +222,8 @@ Status Executor::EnsureArena(size_t bytes) {
 Status Executor::MakePlan(const StepOptions& options, Stream& stream, Plan& plan) {
   requests_.clear();
   for (size_t id = 0; id < graph_.values.size(); ++id) {
-    if (!is_input_[id]) requests_.push_back({PaddedView(static_cast<ValueId>(id)).bytes(), first_use_[id], last_use_[id]});
+    if (!is_input_[id])
+      requests_.push_back({PaddedView(static_cast<ValueId>(id)).bytes(), first_use_[id], last_use_[id]});
   }
   plan.views.resize(graph_.nodes.size());
   for (size_t i = 0; i < graph_.nodes.size(); ++i) {
@@ -275,9 +276,8 @@ Result<Executor::Plan*> Executor::FindPlan(std::span<const StepInput> inputs, co
   }
   if (plans_.size() >= kMaxPlans) {
     TING_RETURN_IF_ERROR(stream.Synchronize());
-    plans_.erase(std::min_element(plans_.begin(), plans_.end(), [](const auto& a, const auto& b) {
-      return a.second.last_run < b.second.last_run;
-    }));
+    plans_.erase(std::min_element(plans_.begin(), plans_.end(),
+                                  [](const auto& a, const auto& b) { return a.second.last_run < b.second.last_run; }));
   }
   Plan plan;
   if (!recorded && plans_.contains(key)) plan = std::move(plans_[key]);  // keeps its memory

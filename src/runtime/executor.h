@@ -66,7 +66,7 @@ class Executor {
   };
   // A planned step: what every node sees. Valid for all steps of the same key.
   struct Plan {
-    std::vector<NodeViews> views;  // by node
+    std::vector<NodeViews> views;    // by node
     std::vector<std::byte*> places;  // by value
     std::unique_ptr<Recording> recording;
     int64_t last_run = 0;

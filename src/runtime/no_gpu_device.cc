@@ -8,7 +8,8 @@
 namespace ting {
 
 Result<std::unique_ptr<Device>> CreateGpuDevice(const GpuOptions&) {
-  return FailedPrecondition("this build has no GPU backend; build it with the CUDA toolkit installed, or use --device cpu");
+  return FailedPrecondition(
+      "this build has no GPU backend; build it with the CUDA toolkit installed, or use --device cpu");
 }
 
 }  // namespace ting

@@ -89,7 +89,8 @@ class DeviceMemoryTest : public ::testing::Test {
     std::vector<float> a(rows.num_rows() * 2), b(a.size(), 0.5F);
     for (size_t i = 0; i < a.size(); ++i) a[i] = static_cast<float>(i);
     const Shape shape{rows.num_rows(), 2};
-    const StepInput inputs[] = {{{a.data(), DType::kF32, shape}, &rows, true}, {{b.data(), DType::kF32, shape}, &rows, true}};
+    const StepInput inputs[] = {{{a.data(), DType::kF32, shape}, &rows, true},
+                                {{b.data(), DType::kF32, shape}, &rows, true}};
     const Status status = executor_->Run(inputs, {}, {}, *stream_, &outputs_);
     ASSERT_TRUE(status.ok()) << status.ToString();
     ASSERT_EQ(outputs_[0].tensor.shape, shape);

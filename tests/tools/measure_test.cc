@@ -53,8 +53,9 @@ TEST_F(MeasureTest, BenchPrintsOneJsonLine) {
 
 TEST_F(MeasureTest, BenchTimesStagesWithoutAudio) {
   EXPECT_EQ(Ting({"bench", "--random-weights", "aishell", "--stages", "1,8", "--json"}), 0);
-  EXPECT_EQ(out_.str(),
-            "{\"batch\":1,\"encoder_ms\":0.5,\"decoder_ms\":0.25}\n{\"batch\":8,\"encoder_ms\":4.0,\"decoder_ms\":2.0}\n");
+  EXPECT_EQ(
+      out_.str(),
+      "{\"batch\":1,\"encoder_ms\":0.5,\"decoder_ms\":0.25}\n{\"batch\":8,\"encoder_ms\":4.0,\"decoder_ms\":2.0}\n");
   EXPECT_EQ(Ting({"bench", "-m", "fake", "--stages", "1"}), 1);
   EXPECT_THAT(err_.str(), HasSubstr("no model named fake"));
 }

@@ -121,8 +121,8 @@ class BenchCommand : public Command {
     CLI::Option* random = app.add_option("--random-weights", random_weights_,
                                          "instead of a model: aishell or u2pp with random weights, with --stages");
     random->check(CLI::IsMember({"aishell", "u2pp"}))->excludes(model);
-    CLI::Option* stages = app.add_option("--stages", stages_.batches,
-                                         "instead of clips: time encoder and decoder at these batch sizes");
+    CLI::Option* stages =
+        app.add_option("--stages", stages_.batches, "instead of clips: time encoder and decoder at these batch sizes");
     stages->delimiter(',')->check(CLI::Range(1, 4096))->expected(1, 64)->excludes(clips);
     app.add_option("--frames", stages_.frames, "--stages: feature frames of an utterance")
         ->check(CLI::Range(7, 100000))
@@ -150,7 +150,8 @@ class BenchCommand : public Command {
   }
 
   Status Check() const override {
-    if (has_model_->empty() && random_weights_.empty()) return InvalidArgument("name a model: --model or --random-weights");
+    if (has_model_->empty() && random_weights_.empty())
+      return InvalidArgument("name a model: --model or --random-weights");
     if (has_clips_->empty() && has_stages_->empty()) return InvalidArgument("say what to run: --clips or --stages");
     if (!random_weights_.empty() && has_stages_->empty()) {
       return InvalidArgument("random weights recognise nothing; use them with --stages");

@@ -176,8 +176,8 @@ class EvalCommand : public Command {
     *services.out << fmt::format(
         "Backend: ting {} {}\nMethod: {}\nBatch: {}\nMean(ms):\nencoder --- {:.3f}\ndecoder --- {:.3f}\n"
         "RTFx: {:.1f} ({} recordings, {:.1f} s in {:.2f} s)\n",
-        model_.recognizer.device, PrecisionName(info.precision), WenetModeName(setting.mode), setting.batch,
-        encoder_ms, decoder_ms, rtfx, recordings_.audio.size(), recordings_.seconds, pass.wall_ms / 1e3);
+        model_.recognizer.device, PrecisionName(info.precision), WenetModeName(setting.mode), setting.batch, encoder_ms,
+        decoder_ms, rtfx, recordings_.audio.size(), recordings_.seconds, pass.wall_ms / 1e3);
     *services.out << (verbose_ ? score.report : score.overall + "\n") << '\n' << std::flush;
     TellSkipped(services, score);
     table_ +=

@@ -33,7 +33,8 @@ class Pass {
       const Stopwatch watch;
       results[i] = recognizer.Recognize(part, options_, &work.stages);
       batch_ms[i] = watch.ms();
-      work.num_failed += std::count_if(results[i].begin(), results[i].end(), [](const auto& r) { return !r.status.ok(); });
+      work.num_failed +=
+          std::count_if(results[i].begin(), results[i].end(), [](const auto& r) { return !r.status.ok(); });
     }
   }
 

@@ -20,8 +20,8 @@ class CudaStages : public DeviceStages {
   CudaStages(Device& device, CudaFbank fbank, int num_mel_bins, CudaCtcSearch search)
       : device_(device), fbank_(std::move(fbank)), num_mel_bins_(num_mel_bins), search_(std::move(search)) {}
 
-  Result<const float*> Features(std::span<const std::span<const float>> utterances, const RowSet& rows, ThreadPool& pool,
-                                Stream& stream) override;
+  Result<const float*> Features(std::span<const std::span<const float>> utterances, const RowSet& rows,
+                                ThreadPool& pool, Stream& stream) override;
 
   int max_beam() const override { return CudaCtcSearch::kMaxBeam; }
   Result<std::vector<GreedyResult>> Greedy(const TopKRows& rows, int32_t blank_id, Stream& stream) override {
@@ -72,8 +72,8 @@ class CudaStages : public DeviceStages {
   std::unique_ptr<DeviceBuffer> pinned_, packed_, features_;
 };
 
-// One block of bytes goes over: sample offsets, frame offsets, samples. Samples as f32: as int16 would be half the bytes,
-// but its sums round otherwise, and whether an utterance has fractions may not change its neighbours' bits.
+// One block of bytes goes over: sample offsets, frame offsets, samples. Samples as f32: as int16 would be half the
+// bytes, but its sums round otherwise, and whether an utterance has fractions may not change its neighbours' bits.
 Result<const float*> CudaStages::Features(std::span<const std::span<const float>> utterances, const RowSet& rows,
                                           ThreadPool& pool, Stream& stream) {
   TING_RETURN_IF_ERROR(device_.MakeCurrent());

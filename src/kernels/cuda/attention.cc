@@ -10,8 +10,8 @@
 
 #include "base/status_macros.h"
 #include "kernels/cuda/attention_kernels.h"
-#include "kernels/cuda/launch.h"
 #include "kernels/cuda/kernels.h"
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/position_keys.h"
 
 namespace ting::cuda {

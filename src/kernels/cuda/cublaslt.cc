@@ -38,8 +38,10 @@ Result<std::shared_ptr<const CublasLtApi>> LoadApi() {
     if ((library = dlopen(name, RTLD_NOW | RTLD_LOCAL)) != nullptr) break;
   }
   if (library == nullptr) {
-    return FailedPrecondition("libcublasLt cannot be loaded ({}); install the CUDA toolkit's cuBLAS or put its folder on "
-                              "LD_LIBRARY_PATH", dlerror());
+    return FailedPrecondition(
+        "libcublasLt cannot be loaded ({}); install the CUDA toolkit's cuBLAS or put its folder on "
+        "LD_LIBRARY_PATH",
+        dlerror());
   }
   auto api = std::make_shared<CublasLtApi>();
   bool complete = true;
@@ -103,8 +105,8 @@ struct CublasLt::Choice {
     }
     cublasLtMatmulHeuristicResult_t result{};
     int found = 0;
-    const cublasStatus_t status = api->heuristic(static_cast<cublasLtHandle_t>(handle), desc, w, a, c, c, preference, 1,
-                                                 &result, &found);
+    const cublasStatus_t status =
+        api->heuristic(static_cast<cublasLtHandle_t>(handle), desc, w, a, c, c, preference, 1, &result, &found);
     api->preference_destroy(preference);
     TING_RETURN_IF_ERROR(Check(status, "AlgoGetHeuristic"));
     if (found == 0) return Unimplemented("cuBLASLt has no algorithm for this product");

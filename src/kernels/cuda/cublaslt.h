@@ -37,8 +37,8 @@ class CublasLt {
 
   static Result<std::unique_ptr<CublasLt>> Create();
   ~CublasLt();
-  // `workspace`: kWorkspaceBytes of device memory of this stream. `batch_invariant`: one algorithm whatever M, so that a
-  // row's sum has the same order in every batch. Any number of threads may call.
+  // `workspace`: kWorkspaceBytes of device memory of this stream. `batch_invariant`: one algorithm whatever M, so that
+  // a row's sum has the same order in every batch. Any number of threads may call.
   Status Multiply(const MatrixProduct& product, bool batch_invariant, void* workspace, cudaStream_t stream);
 
  private:

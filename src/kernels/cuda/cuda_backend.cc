@@ -49,8 +49,8 @@ Result<std::unique_ptr<CudaBackend>> CudaBackend::Create(const CudaOptions& opti
   cudaDeviceProp properties{};
   TING_CUDA_RETURN_IF_ERROR(cudaGetDeviceProperties(&properties, options.ordinal));
   if (properties.major < 8) {
-    return Unimplemented("{} has compute capability {}.{}; 8.0 (Ampere) is the least that is supported", properties.name,
-                         properties.major, properties.minor);
+    return Unimplemented("{} has compute capability {}.{}; 8.0 (Ampere) is the least that is supported",
+                         properties.name, properties.major, properties.minor);
   }
   return std::unique_ptr<CudaBackend>(new CudaBackend(options, properties));
 }
@@ -68,7 +68,8 @@ Result<const void*> CudaBackend::Constant(const std::string& key, size_t bytes,
 
 Result<const float*> CudaBackend::Vector(const WeightView& weight) {
   if (!weight.present()) return static_cast<const float*>(nullptr);
-  return Floats(fmt::format("{}:f32", weight.data), {weight.as<float>(), static_cast<size_t>(weight.shape.num_elements())});
+  return Floats(fmt::format("{}:f32", weight.data),
+                {weight.as<float>(), static_cast<size_t>(weight.shape.num_elements())});
 }
 
 Result<const float*> CudaBackend::Floats(const std::string& key, std::span<const float> values) {
@@ -145,8 +146,16 @@ Status Multiply(CudaBackend& backend, const KernelContext& context, const void* 
                 const DeviceMatrix& matrix, float* y) {
   TING_ASSIGN_OR_RETURN(CublasLt * lt, backend.Lt());
   CudaStream& stream = StreamOf(context);
-  const MatrixProduct product{a,        matrix.data, y, M, matrix.N, matrix.K, a_stride, matrix.N,
-                              backend.storage(), backend.compute() == Compute::kTF32};
+  const MatrixProduct product{a,
+                              matrix.data,
+                              y,
+                              M,
+                              matrix.N,
+                              matrix.K,
+                              a_stride,
+                              matrix.N,
+                              backend.storage(),
+                              backend.compute() == Compute::kTF32};
   return lt->Multiply(product, backend.options().batch_invariant, stream.lt_workspace(), stream.handle());
 }
 

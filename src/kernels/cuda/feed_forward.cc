@@ -40,7 +40,8 @@ class FusedFeedForward : public CudaKernel {
     if (context.workspace == nullptr) return Status();
     const RowRange range = RangeOf(context);
     return ffn_.Run(context.inputs[0].as<float>(), context.outputs[0].as<float>(), range.rows, range.count,
-                    FusedFfn::ChooseConfig(batch_invariant_ ? kInvariantRows : range.rows, F_), StreamOf(context).handle(), /*dependent=*/true);
+                    FusedFfn::ChooseConfig(batch_invariant_ ? kInvariantRows : range.rows, F_),
+                    StreamOf(context).handle(), /*dependent=*/true);
   }
 
  private:
@@ -83,7 +84,8 @@ Result<std::unique_ptr<Kernel>> CreateFusedFeedForward(const OpDesc& desc) {
   weights.post_gamma = post.gamma, weights.post_beta = post.beta, weights.post_eps = post.eps;
   weights.activation = params.activation, weights.residual = params.residual;
   TING_ASSIGN_OR_RETURN(FusedFfn ffn, FusedFfn::Create(weights));
-  return std::unique_ptr<Kernel>(std::make_unique<FusedFeedForward>(std::move(ffn), params.F, backend.options().batch_invariant));
+  return std::unique_ptr<Kernel>(
+      std::make_unique<FusedFeedForward>(std::move(ffn), params.F, backend.options().batch_invariant));
 }
 
 }  // namespace ting::cuda

@@ -45,8 +45,8 @@ Status CheckConfig(const FfnConfig& config, int64_t F) {
   return Status();
 }
 
-// Clusters of that many blocks that run at once on an H200 (cudaOccupancyMaxActiveClusters): its 132 multiprocessors come
-// in groups of 16 or 18 and one of 10, which a cluster cannot straddle.
+// Clusters of that many blocks that run at once on an H200 (cudaOccupancyMaxActiveClusters): its 132 multiprocessors
+// come in groups of 16 or 18 and one of 10, which a cluster cannot straddle.
 int ClustersAtOnce(int blocks) {
   constexpr int kClusters[] = {132, 66, 39, 30, 22, 17, 15, 15, 9};
   return blocks <= 9 ? kClusters[blocks - 1] : 7;
@@ -93,8 +93,8 @@ FfnConfig FusedFfn::ChooseConfig(int64_t M, int64_t F) {
       const int chunks = ffn::SliceChunks(Units(F), ffn::UnitChunks(F), split);
       const double products = kPerChunk[row_groups - 1] * chunks * (config.sharing > 1 ? kShared : 1);
       const double exchange = split > 1 ? kPerSplitSquared[row_groups - 1] * split * split : 0;
-      const double us = static_cast<double>((clusters + at_once - 1) / at_once) *
-                        (kFixed[row_groups - 1] + products + exchange);
+      const double us =
+          static_cast<double>((clusters + at_once - 1) / at_once) * (kFixed[row_groups - 1] + products + exchange);
       if (least == 0 || us < least) best = config, least = us;
     }
   }

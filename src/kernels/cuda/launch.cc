@@ -70,10 +70,10 @@ Result<CUtensorMap> MakeTensorMap(TmaType type, const void* data, int64_t rows, 
   const cuuint32_t box[] = {static_cast<cuuint32_t>(box_columns), static_cast<cuuint32_t>(box_rows)};
   const cuuint32_t steps[] = {1, 1};
   CUtensorMap map;
-  const CUresult result = (*encode)(
-      &map, types[static_cast<int>(type)], 2, const_cast<void*>(data), sizes, strides, box, steps,
-      CU_TENSOR_MAP_INTERLEAVE_NONE, half && box_columns == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE,
-      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult result = (*encode)(&map, types[static_cast<int>(type)], 2, const_cast<void*>(data), sizes, strides,
+                                    box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                                    half && box_columns == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE,
+                                    CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result == CUDA_SUCCESS) return map;
   return Internal("no tensor map for [{}, {}] with stride {} and boxes of {} x {} (driver error {})", rows, columns,
                   row_stride, box_rows, box_columns, static_cast<int>(result));

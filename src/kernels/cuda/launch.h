@@ -17,9 +17,9 @@ namespace ting::cuda {
 // OK, or what the runtime says; running out of memory and losing the device have codes of their own.
 Status CudaStatus(cudaError_t error, const char* what);
 
-#define TING_CUDA_RETURN_IF_ERROR(call)                                          \
-  do {                                                                           \
-    const cudaError_t ting_cuda_error = (call);                                  \
+#define TING_CUDA_RETURN_IF_ERROR(call)                                                          \
+  do {                                                                                           \
+    const cudaError_t ting_cuda_error = (call);                                                  \
     if (ting_cuda_error != cudaSuccess) return ::ting::cuda::CudaStatus(ting_cuda_error, #call); \
   } while (false)
 

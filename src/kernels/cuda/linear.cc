@@ -20,7 +20,8 @@ class Linear : public CudaKernel {
     const RowRange range = RangeOf(context);
     auto* y = context.outputs[0].as<float>();
     TING_RETURN_IF_ERROR(product_.Run(context, context.inputs[0].data, nullptr, y, range, carver));
-    if (context.outputs[0].dtype != DType::kF32 || activation_ == Activation::kNone || context.workspace == nullptr) return Status();
+    if (context.outputs[0].dtype != DType::kF32 || activation_ == Activation::kNone || context.workspace == nullptr)
+      return Status();
     TING_ASSIGN_OR_RETURN(const float* zeros, backend_.Zeros(product_.N()));
     return ActivateRows(DType::kF32, y, zeros, activation_, range, product_.N(), y, StreamOf(context).handle());
   }

@@ -44,8 +44,8 @@ class OutputHead : public CudaKernel {
     const float penalty = context.options != nullptr ? context.options->blank_penalty : 0.0F;
     auto* logp = context.outputs[0].as<float>();
     if (read_ == Read::kTargets) {
-      return TargetRows(logits, V, nullptr, V, blank_, penalty, range, context.inputs[1].as<int32_t>(), context.inputs[2].as<int32_t>(),
-                        RangeOf(context, 1), logp, stream);
+      return TargetRows(logits, V, nullptr, V, blank_, penalty, range, context.inputs[1].as<int32_t>(),
+                        context.inputs[2].as<int32_t>(), RangeOf(context, 1), logp, stream);
     }
     if (read_ == Read::kAll) {
       return LogSoftmaxRows(logits, V, nullptr, V, blank_, penalty, range, logp + range.first * V, stream);

@@ -20,7 +20,8 @@ constexpr int64_t kLeastCapacity = 512;  // 20 s at a rate of 4
 Result<std::unique_ptr<PositionKeys>> PositionKeys::Create(CudaBackend& backend, const AttentionParams& params,
                                                            std::span<const float> key_bias) {
   const int64_t D = params.D;
-  std::unique_ptr<PositionKeys> keys(new PositionKeys(HeadType(backend.storage(), params.head_width()), D, params.heads));
+  std::unique_ptr<PositionKeys> keys(
+      new PositionKeys(HeadType(backend.storage(), params.head_width()), D, params.heads));
   const std::vector<float> matrix = UnpackMatrix(params.pos.weight);
   std::vector<float> transposed(matrix.size());
   for (int64_t n = 0; n < D; ++n) {
@@ -39,8 +40,8 @@ Result<PositionTable> PositionKeys::Get(int64_t length, cudaStream_t stream) {
   const auto capacity = std::max(kLeastCapacity, static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(length))));
   TING_ASSIGN_OR_RETURN(DeviceMemory keys, DeviceMemory::Allocate(capacity * D_ * DTypeSize(type_)));
   TING_ASSIGN_OR_RETURN(DeviceMemory bias, DeviceMemory::Allocate(capacity * heads_ * sizeof(float)));
-  TING_RETURN_IF_ERROR(MakePositionTable(type_, transposed_, key_bias_, frequencies_, D_, heads_, capacity,
-                                         keys.data(), static_cast<float*>(bias.data()), stream));
+  TING_RETURN_IF_ERROR(MakePositionTable(type_, transposed_, key_bias_, frequencies_, D_, heads_, capacity, keys.data(),
+                                         static_cast<float*>(bias.data()), stream));
   TING_CUDA_RETURN_IF_ERROR(cudaStreamSynchronize(stream));
   table_ = {capacity, keys.data(), static_cast<const float*>(bias.data())};
   memory_.push_back(std::move(keys));

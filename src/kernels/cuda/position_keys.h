@@ -1,9 +1,10 @@
 // src/kernels/cuda/position_keys.h
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a key's position adds to the scores of rel_attention, as tables in device memory: P_j = Wpos PE(j), which is added
-// to the key, and for each head the constant key_bias . P_j. Both depend on weights alone. A table is made when the node
-// first runs and doubled when a longer sequence arrives; older ones stay, because recorded steps hold their addresses.
+// What a key's position adds to the scores of rel_attention, as tables in device memory: P_j = Wpos PE(j), which is
+// added to the key, and for each head the constant key_bias . P_j. Both depend on weights alone. A table is made when
+// the node first runs and doubled when a longer sequence arrives; older ones stay, because recorded steps hold their
+// addresses.
 #pragma once
 
 #include <mutex>
@@ -45,7 +46,7 @@ class PositionKeys {
 };
 
 // keys and bias of positions [0, count).
-Status MakePositionTable(DType type, const float* transposed, const float* key_bias, const float* frequencies, int64_t D,
-                         int heads, int64_t count, void* keys, float* bias, cudaStream_t stream);
+Status MakePositionTable(DType type, const float* transposed, const float* key_bias, const float* frequencies,
+                         int64_t D, int heads, int64_t count, void* keys, float* bias, cudaStream_t stream);
 
 }  // namespace ting::cuda

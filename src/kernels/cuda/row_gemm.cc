@@ -154,8 +154,8 @@ RowGemmConfig ChooseForLongK(int64_t row_blocks, int64_t K) {
   return {2, 128, 1, 1, 1};
 }
 
-// Tiles for a block that owns `columns` columns. Two warpgroups pay where a block has several tiles and its rows must be
-// normalised first; otherwise a second block on the multiprocessor overlaps as well.
+// Tiles for a block that owns `columns` columns. Two warpgroups pay where a block has several tiles and its rows must
+// be normalised first; otherwise a second block on the multiprocessor overlaps as well.
 RowGemmConfig ChooseTiles(int64_t columns, int least_tile, bool turns) {
   if (columns <= 32 && least_tile <= 32) return {1, 32, 1, 1, 1};
   if (columns <= 64) return {1, 64, 1, 1, 1};
@@ -167,9 +167,9 @@ RowGemmConfig ChooseTiles(int64_t columns, int least_tile, bool turns) {
 
 }  // namespace
 
-// Fitted to the times of every configuration at 124, 992, 1984 and 7936 rows (tests/kernels/cuda/row_gemm_bench.cc): the
-// choices are within about 10 % of the best of each shape. Blocks that normalise their rows repeat that for every block
-// of columns, so they get about one block a multiprocessor; the others run best two at a time.
+// Fitted to the times of every configuration at 124, 992, 1984 and 7936 rows (tests/kernels/cuda/row_gemm_bench.cc):
+// the choices are within about 10 % of the best of each shape. Blocks that normalise their rows repeat that for every
+// block of columns, so they get about one block a multiprocessor; the others run best two at a time.
 RowGemmConfig ChooseRowGemmConfig(const RowGemmArguments& arguments, int multiprocessors) {
   const int64_t row_blocks = std::max<int64_t>(CeilDiv(arguments.M, 64), 1);
   if (arguments.K > kRowGemmResidentK) return ChooseForLongK(row_blocks, arguments.K);

@@ -2,10 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Everything between the products, a row at a time: norms, activations, sums, depthwise convolution, log-softmax.
-// Sizes are padded; `count` (device) holds the rows in use, rows past it are neither read nor written here (the products
-// around them may write anything there).
-// `type` is the storage type of what a product reads (f32, f16, bf16); all arithmetic is f32. Bits of a row depend on
-// that row (for the depthwise convolution: on its sequence) alone.
+// Sizes are padded; `count` (device) holds the rows in use, rows past it are neither read nor written here (the
+// products around them may write anything there). `type` is the storage type of what a product reads (f32, f16, bf16);
+// all arithmetic is f32. Bits of a row depend on that row (for the depthwise convolution: on its sequence) alone.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -33,8 +32,10 @@ Status NormalizeRows(DType type, const float* x, const DeviceNorm& norm, RowRang
 Status ActivateRows(DType type, const float* x, const float* bias, Activation activation, RowRange range, int64_t N,
                     void* out, cudaStream_t stream);
 // out (type) [R, D] = a * sigmoid(b), x + bias [R, 2D] = a | b.
-Status GluRows(DType type, const float* x, const float* bias, RowRange range, int64_t D, void* out, cudaStream_t stream);
-// out f32 = post(residual + scale * (x + bias)); residual may be null (0), post.gamma too. In place (out = x) is allowed.
+Status GluRows(DType type, const float* x, const float* bias, RowRange range, int64_t D, void* out,
+               cudaStream_t stream);
+// out f32 = post(residual + scale * (x + bias)); residual may be null (0), post.gamma too. In place (out = x) is
+// allowed.
 Status FinishRows(const float* x, const float* bias, const float* residual, float scale, const DeviceNorm& post,
                   RowRange range, int64_t D, float* out, cudaStream_t stream);
 // y = a + scale * b, f32.
@@ -43,18 +44,18 @@ Status AddRows(const float* a, const float* b, float scale, RowRange range, int6
 // up, so there is no last position. `frequencies` [ceil(D / 2)] f32: PositionFrequencies.
 std::vector<float> PositionFrequencies(int64_t D);
 // y = x + PE(position in the sequence).
-Status AddPositions(const float* x, const float* frequencies, const DeviceRows& rows, RowRange range, int64_t D, float* y,
-                    cudaStream_t stream);
+Status AddPositions(const float* x, const float* frequencies, const DeviceRows& rows, RowRange range, int64_t D,
+                    float* y, cudaStream_t stream);
 // y = table[tokens] * scale + PE(positions), f32. Tokens outside the table count as 0: the host refuses them.
-Status EmbedRows(const float* table, int64_t V, const int32_t* tokens, const int32_t* positions, const float* frequencies,
-                 float scale, RowRange range, int64_t D, float* y, cudaStream_t stream);
+Status EmbedRows(const float* table, int64_t V, const int32_t* tokens, const int32_t* positions,
+                 const float* frequencies, float scale, RowRange range, int64_t D, float* y, cudaStream_t stream);
 
 struct DepthwiseParams {
   const float* taps = nullptr;  // [K, D]
   const float* bias = nullptr;  // [D], may be null
   const float* edge = nullptr;  // [D] what stands before a sequence's start (causal), null: zeros
   int num_taps = 0, left = 0;
-  DeviceNorm norm;                                  // LayerNorm of the sums; gamma null: none
+  DeviceNorm norm;                                 // LayerNorm of the sums; gamma null: none
   const float *scale = nullptr, *shift = nullptr;  // [D] BatchNorm as a scale and a shift; null: none
   Activation activation = Activation::kSwish;
 };

@@ -3,8 +3,8 @@
 //
 // RowProduct: one linear layer with what stands before and after it, as the ops are made of:
 //   y = epilogue(W prologue(x) + b).
-// Two roads: row_gemm's one kernel on Hopper, or cuBLASLt's product between kernels of row_kernels.h, for every type, shape
-// and GPU. Which one is decided when the node is created, so that a node's name in a profile says what runs.
+// Two roads: row_gemm's one kernel on Hopper, or cuBLASLt's product between kernels of row_kernels.h, for every type,
+// shape and GPU. Which one is decided when the node is created, so that a node's name in a profile says what runs.
 #pragma once
 
 #include <cstdint>

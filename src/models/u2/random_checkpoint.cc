@@ -16,8 +16,7 @@ struct Architecture {
 };
 
 // The configurations of WeNet's AISHELL recipes.
-constexpr Architecture kArchitectures[] = {
-    {"aishell", R"(
+constexpr Architecture kArchitectures[] = {{"aishell", R"(
 encoder: conformer
 encoder_conf: {output_size: 256, attention_heads: 4, linear_units: 2048, num_blocks: 12, input_layer: conv2d,
                cnn_module_kernel: 15, activation_type: swish, pos_enc_layer_type: rel_pos, selfattention_layer_type: rel_selfattn}
@@ -26,7 +25,7 @@ decoder_conf: {attention_heads: 4, linear_units: 2048, num_blocks: 6}
 input_dim: 80
 output_dim: 4233
 )"},
-    {"u2pp", R"(
+                                           {"u2pp", R"(
 encoder: conformer
 encoder_conf: {output_size: 256, attention_heads: 4, linear_units: 2048, num_blocks: 12, input_layer: conv2d,
                cnn_module_kernel: 8, causal: true, cnn_module_norm: layer_norm, use_dynamic_chunk: true,
@@ -41,9 +40,11 @@ output_dim: 4233
 std::vector<float> RandomTensor(const ExpectedTensor& tensor, std::mt19937& random) {
   int64_t elements = 1;
   for (const int64_t size : tensor.shape) elements *= size;
-  const bool scale = tensor.name.ends_with("running_var") || (tensor.shape.size() == 1 && tensor.name.ends_with(".weight"));
-  const double spread =
-      tensor.shape.size() > 1 ? std::sqrt(3.0 * static_cast<double>(tensor.shape[0]) / static_cast<double>(elements)) : 0.2;
+  const bool scale =
+      tensor.name.ends_with("running_var") || (tensor.shape.size() == 1 && tensor.name.ends_with(".weight"));
+  const double spread = tensor.shape.size() > 1
+                            ? std::sqrt(3.0 * static_cast<double>(tensor.shape[0]) / static_cast<double>(elements))
+                            : 0.2;
   std::vector<float> values(elements);
   for (float& value : values) {
     const double unit = static_cast<double>(random()) * 0x1p-31 - 1;  // [-1, 1), the same on every machine

@@ -66,8 +66,9 @@ Result<U2Model> ImportModel(const std::string& directory, Precision precision, c
                             std::vector<PassTime>* times) {
   constexpr std::string_view kRandom = "random:";
   const bool random = directory.starts_with(kRandom);
-  TING_ASSIGN_OR_RETURN(Checkpoint checkpoint, random ? RandomCheckpoint(std::string_view(directory).substr(kRandom.size()))
-                                                      : LoadCheckpoint(directory));
+  TING_ASSIGN_OR_RETURN(
+      Checkpoint checkpoint,
+      random ? RandomCheckpoint(std::string_view(directory).substr(kRandom.size())) : LoadCheckpoint(directory));
   U2Model model;
   TING_RETURN_IF_ERROR(DescribeModel(checkpoint, model));
   TING_RETURN_IF_ERROR(DescribeSubsampling(model));

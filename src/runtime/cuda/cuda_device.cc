@@ -60,10 +60,12 @@ class GraphRecording : public Recording {
   cudaGraphExec_t executable = nullptr;
 };
 
-// Sizes of up to eight steps between powers of two, at least `least`: few recordings, at most 1/8 of the work for padding.
+// Sizes of up to eight steps between powers of two, at least `least`: few recordings, at most 1/8 of the work for
+// padding.
 int64_t RoundUp(int64_t size, int64_t least) {
   if (size <= least) return least;
-  const int64_t step = std::max<int64_t>(static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(size - 1))) / 8, least);
+  const int64_t step =
+      std::max<int64_t>(static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(size - 1))) / 8, least);
   return (size + step - 1) / step * step;
 }
 
@@ -84,8 +86,8 @@ class CudaDevice : public Device {
 
   Result<std::unique_ptr<DeviceBuffer>> Allocate(size_t bytes) override {
     if (count_->limit > 0 && count_->used + bytes > count_->limit) {
-      return ResourceExhausted("{} MB more would pass the limit of {} MB of GPU memory; use a smaller batch", bytes >> 20,
-                               count_->limit >> 20);
+      return ResourceExhausted("{} MB more would pass the limit of {} MB of GPU memory; use a smaller batch",
+                               bytes >> 20, count_->limit >> 20);
     }
     TING_ASSIGN_OR_RETURN(cuda::DeviceMemory memory, cuda::DeviceMemory::Allocate(bytes));
     count_->used += bytes;

@@ -2,7 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Every implementation of the CUDA backend on every case of kernel_cases.h, in every type that it computes in: close to
-// ref, nothing written beside its outputs, shapes padded as the executor pads them and what is past the rows in use NaN.
+// ref, nothing written beside its outputs, shapes padded as the executor pads them and what is past the rows in use
+// NaN.
+#include "kernels/cuda/cuda_backend.h"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -10,7 +13,6 @@
 #include <cstring>
 
 #include "kernels/cuda/attention_kernels.h"
-#include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/params.h"
 #include "kernels/ref/ref_kernels.h"
@@ -67,7 +69,8 @@ class GpuCall {
     for (size_t i = 0; i < call.inputs.size(); ++i) AddInput(op, i, storage, pad);
     for (const OutputSpec& output : call.outputs) {
       const Shape shape = Padded(output.shape, pad);
-      outputs_.push_back(std::make_unique<cuda::DeviceArray<unsigned char>>(shape.num_elements() * DTypeSize(output.dtype)));
+      outputs_.push_back(
+          std::make_unique<cuda::DeviceArray<unsigned char>>(shape.num_elements() * DTypeSize(output.dtype)));
       output_views_.push_back({outputs_.back()->data(), output.dtype, shape});
     }
   }
@@ -107,7 +110,8 @@ class GpuCall {
     if (narrow) bytes = Narrow(input.floats(), storage);
     const Shape shape = Padded(input.shape, pad);
     // Integers past those in use: zeros, as the executor sends them.
-    bytes.resize(shape.num_elements() * DTypeSize(narrow ? storage : input.dtype), input.dtype == DType::kS32 ? 0 : 0xFF);
+    bytes.resize(shape.num_elements() * DTypeSize(narrow ? storage : input.dtype),
+                 input.dtype == DType::kS32 ? 0 : 0xFF);
     arrays_.push_back(std::make_unique<cuda::DeviceArray<unsigned char>>(bytes));
     const bool typed = narrow && op == "cross_attention";
     views_.push_back({arrays_.back()->data(), typed ? storage : input.dtype, shape});
