@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "base/status_macros.h"
-#include "kernels/cuda/row_gemm.h"
 
 namespace ting::cuda {
 namespace {
@@ -41,9 +40,14 @@ Result<RowProduct> RowProduct::Create(CudaBackend& backend, const RowProductSpec
   return product;
 }
 
+bool RowProduct::CanScatter(int64_t first_column) const {
+  constexpr int64_t kLongestRows = 512;  // row_gemm.h
+  return road_ == Road::kHopper && output_ == Output::kStored && first_column % 128 == 0 && matrix_.K <= kLongestRows;
+}
+
 Status RowProduct::Run(const KernelContext& context, const void* x, const float* residual, void* y, RowRange range,
-                       Carver& carver) const {
-  return road_ == Road::kHopper ? RunHopper(context, x, residual, y, range, carver)
+                       Carver& carver, const RowGemmScatter& scatter) const {
+  return road_ == Road::kHopper ? RunHopper(context, x, residual, y, range, carver, scatter)
                                 : RunLibrary(context, x, residual, y, range, carver);
 }
 
@@ -59,7 +63,7 @@ Result<const void*> RowProduct::Stored(const KernelContext& context, const void*
 }
 
 Status RowProduct::RunHopper(const KernelContext& context, const void* x, const float* residual, void* y,
-                             RowRange range, Carver& carver) const {
+                             RowRange range, Carver& carver, const RowGemmScatter& scatter) const {
   RowGemmArguments a;
   a.type = backend_->compute() == Compute::kF16 ? HalfType::kF16 : HalfType::kBF16;
   a.M = range.rows, a.N = matrix_.N, a.K = matrix_.K;
@@ -78,6 +82,7 @@ Status RowProduct::RunHopper(const KernelContext& context, const void* x, const 
              : output_ == Output::kStored ? RowGemmOutput::kHalf
                                           : RowGemmOutput::kFloat;
   a.activation = activation_;
+  a.scatter = scatter;
   a.y = y, a.y_stride = output_ == Output::kGlu ? a.N / 2 : a.N;
   a.residual = residual, a.residual_stride = a.N;
   a.scale = scale_;
