@@ -206,7 +206,7 @@ Status Executor::SendStage(Stream& stream) {
     TING_ASSIGN_OR_RETURN(stage_host_, device_.AllocateHost(stage_.bytes() + stage_.bytes() / 2));
   }
   stage_.Fill(stage_host_->data());
-  return stream.CopyToDevice(arena_->data(), stage_host_->data(), stage_.bytes());
+  return stream.SendToDevice(arena_->data(), stage_host_->data(), stage_.bytes());
 }
 
 Status Executor::EnsureArena(size_t bytes) {
