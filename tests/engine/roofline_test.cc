@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/device_stages.h"
+#include "graph/op_table.h"
 #include "models/u2/u2_model.h"
 #include "runtime/dispatch.h"
 
@@ -108,6 +109,13 @@ TEST_F(RooflineTest, FollowsTypeAndDevice) {
   EXPECT_GT(f32, 5 * tf32);
   EXPECT_FALSE(GpuPeaks("NVIDIA A100-SXM4-80GB", 2, false).has_value());
   EXPECT_EQ(TotalOf(chain, std::nullopt).least_s, 0);
+}
+
+TEST(WorkFunctions, EveryOpHasOne) {
+  for (const OpSpec& op : AllOps()) {
+    EXPECT_TRUE(MakeWorkFunction({std::string(op.name), "node", {}, {}, nullptr}, 2)) << op.name;
+  }
+  EXPECT_FALSE(MakeWorkFunction({"dream", "node", {}, {}, nullptr}, 2));
 }
 
 TEST_F(RooflineTest, MasksTakeWorkAway) {
