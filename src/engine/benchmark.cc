@@ -64,8 +64,10 @@ class Benchmark {
     TING_RETURN_IF_ERROR(MakeFeatures(rows));
     StepOutput encoder;
     TING_RETURN_IF_ERROR(measure("encoder", [&]() -> Status {
-      TING_ASSIGN_OR_RETURN(encoder, runner_.Encode(Features(), /*on_host=*/false, rows, {}));
-      return runner_.CtcTopK(encoder, std::min(options_.beam, model_.info.vocab_size), {}).status();
+      const int k = std::min(options_.beam, model_.info.vocab_size);
+      TING_ASSIGN_OR_RETURN(const EncodedTopK encoded, runner_.EncodeTopK(Features(), /*on_host=*/false, rows, k, {}));
+      encoder = encoded.encoder;
+      return Status();
     }));
     if (model_.info.left_decoder_layers == 0) return Status();
     TING_RETURN_IF_ERROR(RunDecoder(DecoderSide::kLeft, TokenDirection::kLeftToRight, encoder, measure));
@@ -85,10 +87,8 @@ class Benchmark {
   const float* Features() const { return features_ ? reinterpret_cast<const float*>(features_->data()) : host_.data(); }
   Status RunDecoder(DecoderSide side, TokenDirection direction, const StepOutput& encoder, const Measure& measure) {
     const TokenTree tree = RandomTree(options_, batch_, model_.info, direction);
-    return measure(side == DecoderSide::kLeft ? "left decoder" : "right decoder", [&]() -> Status {
-      TING_RETURN_IF_ERROR(runner_.PrepareDecoder(side, encoder));
-      return runner_.QueueScore(side, tree);
-    });
+    return measure(side == DecoderSide::kLeft ? "left decoder" : "right decoder",
+                   [&] { return runner_.QueueScore(side, encoder, tree); });
   }
 
   const U2Model& model_;

@@ -62,7 +62,7 @@ class U2Recognizer : public Recognizer {
   // Options with the model's defaults filled in, or why they make no sense for it.
   Result<DecodeOptions> Resolve(const DecodeOptions& options) const;
   Status RunStep(const DecodeOptions& options, StageTimes& times, NBestLists& nbest);
-  Status SearchCtc(const StepOutput& encoder, const DecodeOptions& options, StageTimes& times, NBestLists& nbest);
+  Status SearchCtc(const TopKRows& top, const DecodeOptions& options, StageTimes& times, NBestLists& nbest);
   Status SearchOnDevice(const TopKRows& rows, const DecodeOptions& options, NBestLists& nbest);
   void PrepareSearches(const PrefixBeamOptions& options);
   void Greedy(const CtcFrames& frames, std::vector<TokenHypothesis>& nbest) const;
