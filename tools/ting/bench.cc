@@ -10,6 +10,7 @@
 #include <tuple>
 
 #include "base/status_macros.h"
+#include "tools/ting/clip_lengths.h"
 #include "tools/ting/command.h"
 #include "tools/ting/model_options.h"
 #include "tools/ting/statistics.h"
@@ -112,12 +113,17 @@ class BenchCommand : public Command {
            "  ting bench -m model.ting --clips list.tsv --batch 16 --threads 2 --passes 5 --json\n"
            "  ting bench -m model.ting --clips list.tsv --mode greedy --profile\n"
            "  ting bench --random-weights aishell --stages 1,8,16,64 --device cuda --precision f16\n"
-           "  ting bench -m model.ting --clips list.tsv --device cuda --precision f16 --batch 64 --lanes 3\n";
+           "  ting bench -m model.ting --clips list.tsv --device cuda --precision f16 --batch 64 --lanes 3\n"
+           "  ting bench -m model.ting --clips list.tsv --lengths test_lengths.tsv --sort --batch 64 --device cuda\n";
   }
 
   void AddOptions(CLI::App& app) override {
     CLI::Option* model = AddModelOptions(app, model_)->required(false);
     CLI::Option* clips = app.add_option("--clips", clips_, "what to run: as AUDIO of ting transcribe");
+    app.add_option("--lengths", lengths_path_,
+                   "\"key<TAB>samples\" lines: join and cut the clips to one recording of each length")
+        ->needs(clips);
+    app.add_flag("--sort", sort_, "longest recordings first, so that a batch holds similar lengths")->needs(clips);
     CLI::Option* random = app.add_option("--random-weights", random_weights_,
                                          "instead of a model: aishell or u2pp with random weights, with --stages");
     random->check(CLI::IsMember({"aishell", "u2pp"}))->excludes(model);
@@ -167,8 +173,7 @@ class BenchCommand : public Command {
     TING_ASSIGN_OR_RETURN(const Lanes lanes, MakeLanes(std::move(first), lanes_));
     Recognizer* recognizer = lanes[0].get();
     audio_.sample_rate_hz = recognizer->info().sample_rate_hz;
-    TING_ASSIGN_OR_RETURN(const Recordings recordings,
-                          ReadRecordings(services, clips_, audio_, model_.recognizer.num_threads));
+    TING_ASSIGN_OR_RETURN(const Recordings recordings, ReadClips(services));
     for (int i = 0; i < warmup_; ++i) RunTimedPass(lanes, recordings.audio, decode_, batch_, Results::kDrop);
     size_t num_failed = recordings.num_failed;
     for (int i = 0; i < passes_; ++i) {
@@ -187,6 +192,17 @@ class BenchCommand : public Command {
   }
 
  private:
+  Result<Recordings> ReadClips(const Services& services) const {
+    TING_ASSIGN_OR_RETURN(Recordings recordings,
+                          ReadRecordings(services, clips_, audio_, model_.recognizer.num_threads));
+    if (!lengths_path_.empty()) {
+      TING_ASSIGN_OR_RETURN(const auto lengths, ReadClipLengths(lengths_path_));
+      TING_ASSIGN_OR_RETURN(recordings, CutToLengths(recordings, lengths));
+    }
+    if (sort_) SortByLength(recordings);
+    return recordings;
+  }
+
   Result<int> RunStages(const Services& services) {
     stages_.beam = decode_.beam;
     const std::string model = random_weights_.empty() ? model_.path : "random:" + random_weights_;
@@ -232,10 +248,10 @@ class BenchCommand : public Command {
   ReadAudioOptions audio_;
   std::vector<std::string> clips_;
   StageBenchmarkOptions stages_;
-  std::string random_weights_;
+  std::string random_weights_, lengths_path_;
   CLI::Option *has_stages_ = nullptr, *has_clips_ = nullptr, *has_model_ = nullptr;
   int batch_ = 1, warmup_ = 1, passes_ = 3, lanes_ = 1;
-  bool json_ = false;
+  bool json_ = false, sort_ = false;
 };
 
 }  // namespace
