@@ -13,6 +13,7 @@
 #include "tools/ting/clip_lengths.h"
 #include "tools/ting/command.h"
 #include "tools/ting/model_options.h"
+#include "tools/ting/stage_table.h"
 #include "tools/ting/statistics.h"
 #include "tools/ting/timed_pass.h"
 
@@ -207,16 +208,11 @@ class BenchCommand : public Command {
     stages_.beam = decode_.beam;
     const std::string model = random_weights_.empty() ? model_.path : "random:" + random_weights_;
     TING_ASSIGN_OR_RETURN(const auto results, services.benchmark_stages(model, model_.recognizer, stages_));
-    if (!json_) {
-      *services.out << fmt::format("{}, {} frames, CTC head with the best {}; {} hypotheses of {} tokens\n", model,
-                                   stages_.frames, stages_.beam, stages_.beam, stages_.tokens)
-                    << fmt::format("{:>5} {:>12} {:>12}\n", "batch", "encoder ms", "decoder ms");
-    }
+    if (!json_) *services.out << StageTableHead(model, stages_);
     for (const StageBenchmark& r : results) {
       const nlohmann::ordered_json json = {
           {"batch", r.batch}, {"encoder_ms", r.encoder_ms}, {"decoder_ms", r.decoder_ms}};
-      *services.out << (json_ ? json.dump() + "\n"
-                              : fmt::format("{:>5} {:>12.3f} {:>12.3f}\n", r.batch, r.encoder_ms, r.decoder_ms));
+      *services.out << (json_ ? json.dump() + "\n" : StageTableRow(r));
     }
     return kExitOk;
   }
