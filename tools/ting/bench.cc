@@ -8,9 +8,11 @@
 
 #include "base/status_macros.h"
 #include "tools/ting/bench_report.h"
+#include "tools/ting/clip_lengths.h"
 #include "tools/ting/command.h"
 #include "tools/ting/dispatch_text.h"
 #include "tools/ting/model_options.h"
+#include "tools/ting/stage_table.h"
 #include "tools/ting/statistics.h"
 #include "tools/ting/timed_pass.h"
 #include "tools/ting/trace_report.h"
@@ -33,12 +35,17 @@ class BenchCommand : public Command {
            "  ting bench -m model.ting --clips list.tsv --mode greedy --profile\n"
            "  ting bench --random-weights aishell --stages 1,8,16,64 --device cuda --precision f16\n"
            "  ting bench -m model.ting --clips list.tsv --device cuda --precision f16 --batch 64 --lanes 3\n"
+           "  ting bench -m model.ting --clips list.tsv --lengths test_lengths.tsv --sort --batch 64 --device cuda\n"
            "  ting bench --random-weights u2pp --stages 1,64 --device cuda --precision f16 --trace trace.json\n";
   }
 
   void AddOptions(CLI::App& app) override {
     CLI::Option* model = AddModelOptions(app, model_)->required(false);
     CLI::Option* clips = app.add_option("--clips", clips_, "what to run: as AUDIO of ting transcribe");
+    app.add_option("--lengths", lengths_path_,
+                   "\"key<TAB>samples\" lines: join and cut the clips to one recording of each length")
+        ->needs(clips);
+    app.add_flag("--sort", sort_, "longest recordings first, so that a batch holds similar lengths")->needs(clips);
     CLI::Option* random = app.add_option("--random-weights", random_weights_,
                                          "instead of a model: aishell or u2pp with random weights, with --stages");
     random->check(CLI::IsMember({"aishell", "u2pp"}))->excludes(model);
@@ -97,8 +104,7 @@ class BenchCommand : public Command {
     TING_ASSIGN_OR_RETURN(const Lanes lanes, MakeLanes(std::move(first), lanes_));
     Recognizer* recognizer = lanes[0].get();
     audio_.sample_rate_hz = recognizer->info().sample_rate_hz;
-    TING_ASSIGN_OR_RETURN(const Recordings recordings,
-                          ReadRecordings(services, clips_, audio_, model_.recognizer.num_threads));
+    TING_ASSIGN_OR_RETURN(const Recordings recordings, ReadClips(services));
     for (int i = 0; i < warmup_; ++i) RunTimedPass(lanes, recordings.audio, decode_, batch_, Results::kDrop);
     size_t num_failed = recordings.num_failed;
     for (int i = 0; i < passes_; ++i) {
@@ -118,20 +124,26 @@ class BenchCommand : public Command {
   }
 
  private:
+  Result<Recordings> ReadClips(const Services& services) const {
+    TING_ASSIGN_OR_RETURN(Recordings recordings,
+                          ReadRecordings(services, clips_, audio_, model_.recognizer.num_threads));
+    if (!lengths_path_.empty()) {
+      TING_ASSIGN_OR_RETURN(const auto lengths, ReadClipLengths(lengths_path_));
+      TING_ASSIGN_OR_RETURN(recordings, CutToLengths(recordings, lengths));
+    }
+    if (sort_) SortByLength(recordings);
+    return recordings;
+  }
+
   Result<int> RunStages(const Services& services) {
     stages_.beam = decode_.beam;
     stages_.traced_steps = trace_.empty() ? 0 : kTracedSteps;
     const std::string model = random_weights_.empty() ? model_.path : "random:" + random_weights_;
     TING_ASSIGN_OR_RETURN(const StageReport report, services.benchmark_stages(model, model_.recognizer, stages_));
     if (verbose_.dispatch()) *services.err << DispatchText(report.dispatch);
-    const bool has_roofline = !report.batches.empty() && report.batches[0].encoder_least_ms > 0;
-    if (!json_) {
-      *services.out << fmt::format("{}, {} frames, CTC head with the best {}; {} hypotheses of {} tokens\n", model,
-                                   stages_.frames, stages_.beam, stages_.beam, stages_.tokens)
-                    << StageHeader(has_roofline);
-    }
+    if (!json_) *services.out << StageTitle(model, stages_) << StageTable(report.batches);
     for (const StageBenchmark& r : report.batches) {
-      *services.out << (json_ ? StageJson(r) : StageText(r));
+      if (json_) *services.out << StageJson(r);
     }
     if (!trace_.empty()) TING_RETURN_IF_ERROR(Tell(services, report.traces));
     return kExitOk;
@@ -184,10 +196,10 @@ class BenchCommand : public Command {
   ReadAudioOptions audio_;
   std::vector<std::string> clips_;
   StageBenchmarkOptions stages_;
-  std::string random_weights_;
+  std::string random_weights_, lengths_path_;
   CLI::Option *has_stages_ = nullptr, *has_clips_ = nullptr, *has_model_ = nullptr;
   int batch_ = 1, warmup_ = 1, passes_ = 3, lanes_ = 1;
-  bool json_ = false;
+  bool json_ = false, sort_ = false;
   std::string trace_;
   Verbose verbose_;
 };

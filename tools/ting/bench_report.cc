@@ -9,11 +9,12 @@
 #include <nlohmann/json.hpp>
 #include <tuple>
 
+#include "tools/ting/stage_table.h"
+
 namespace ting::tool {
 namespace {
 
-// What the roofline allows over what was taken.
-double Share(double least_ms, double ms) { return ms > 0 ? least_ms / ms : 0; }
+double Share(double least_ms, double ms) { return StageLine::Share(least_ms, ms); }
 
 std::string RooflineText(const BenchReport& r) {
   if (r.roofline_rtfx() == 0) return "";
@@ -25,35 +26,6 @@ std::string RooflineText(const BenchReport& r) {
       100 * Share(s.encoder_least_ms, s.encoder_ms), 100 * Share(s.search_least_ms, s.search_ms),
       100 * Share(s.decoder_least_ms, s.decoder_ms));
 }
-
-// One line of the table of stages.
-struct StageLine {
-  const StageBenchmark& r;
-  bool has_roofline() const { return r.encoder_least_ms > 0; }
-  double ms() const { return r.encoder_ms + r.decoder_ms; }
-  double least_ms() const { return r.encoder_least_ms + r.decoder_least_ms; }
-  double share() const { return Share(least_ms(), ms()); }
-  double rtfx(double of_ms) const { return of_ms > 0 ? r.audio_s * 1e3 / of_ms : 0; }
-
-  std::string Text() const {
-    std::string text = fmt::format("{:>5} {:>12.3f} {:>12.3f}", r.batch, r.encoder_ms, r.decoder_ms);
-    if (!has_roofline()) return text + "\n";
-    return text + fmt::format(" {:>12.3f} {:>6.1f}% {:>12.3f} {:>6.1f}% {:>12.0f} {:>12.0f} {:>6.1f}%\n",
-                              r.encoder_least_ms, 100 * Share(r.encoder_least_ms, r.encoder_ms), r.decoder_least_ms,
-                              100 * Share(r.decoder_least_ms, r.decoder_ms), rtfx(ms()), rtfx(least_ms()),
-                              100 * share());
-  }
-  std::string Json() const {
-    nlohmann::ordered_json json = {{"batch", r.batch}, {"encoder_ms", r.encoder_ms}, {"decoder_ms", r.decoder_ms}};
-    if (has_roofline()) {
-      json["encoder_roofline_ms"] = r.encoder_least_ms, json["decoder_roofline_ms"] = r.decoder_least_ms;
-      json["rtfx"] = rtfx(ms()), json["roofline_rtfx"] = rtfx(least_ms()), json["roofline_share"] = share();
-      json["encoder_tflops"] = r.encoder_flops / r.encoder_ms / 1e9;
-      if (r.decoder_ms > 0) json["decoder_tflops"] = r.decoder_flops / r.decoder_ms / 1e9;
-    }
-    return json.dump() + "\n";
-  }
-};
 
 }  // namespace
 
@@ -112,15 +84,18 @@ std::string ReportJson(const BenchReport& r) {
   return json.dump() + "\n";
 }
 
-std::string StageHeader(bool has_roofline) {
-  const std::string text = fmt::format("{:>5} {:>12} {:>12}", "batch", "encoder ms", "decoder ms");
-  if (!has_roofline) return text + "\n";
-  return text + fmt::format(" {:>12} {:>7} {:>12} {:>7} {:>12} {:>12} {:>7}\n", "enc roofline", "share", "dec roofline",
-                            "share", "RTFx", "roofline", "share");
+std::string StageJson(const StageBenchmark& r) {
+  const StageLine line{r};
+  nlohmann::ordered_json json = {{"batch", r.batch}, {"encoder_ms", r.encoder_ms}, {"decoder_ms", r.decoder_ms}};
+  if (line.has_roofline()) {
+    json["encoder_roofline_ms"] = r.encoder_least_ms, json["decoder_roofline_ms"] = r.decoder_least_ms;
+    json["rtfx"] = line.rtfx(line.ms()), json["roofline_rtfx"] = line.rtfx(line.least_ms());
+    json["roofline_share"] = line.share();
+    json["encoder_tflops"] = r.encoder_flops / r.encoder_ms / 1e9;
+    if (r.decoder_ms > 0) json["decoder_tflops"] = r.decoder_flops / r.decoder_ms / 1e9;
+  }
+  return json.dump() + "\n";
 }
-
-std::string StageText(const StageBenchmark& stages) { return StageLine{stages}.Text(); }
-std::string StageJson(const StageBenchmark& stages) { return StageLine{stages}.Json(); }
 
 std::string ProfileText(const std::vector<NodeProfile>& nodes) {
   struct Sum {

@@ -34,9 +34,7 @@ struct BenchReport {
 std::string ReportText(const BenchReport& report);
 std::string ReportJson(const BenchReport& report);
 
-// The table of stages; its wide form has the roofline of encoder, decoder and both, and the shares reached.
-std::string StageHeader(bool has_roofline);
-std::string StageText(const StageBenchmark& stages);
+// One batch size of --stages; as text: stage_table.h.
 std::string StageJson(const StageBenchmark& stages);
 
 // Times of nodes of the same graph, op and implementation together, the longest first.

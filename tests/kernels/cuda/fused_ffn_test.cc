@@ -5,6 +5,7 @@
 // poisoned: rows of x beyond the count and all of y with NaN.
 #include "kernels/cuda/fused_ffn.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
