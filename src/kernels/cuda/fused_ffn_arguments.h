@@ -21,9 +21,12 @@ inline constexpr int kStageBoxes = 4;
 inline constexpr int kStageBytes = kStageBoxes * kBoxBytes;
 inline constexpr int kMaxStages = 8;
 inline constexpr int kBarrierBytes = 1024;  // also keeps what follows aligned
-// Floats from row to row of the partial sums, so that what a warp stores falls into different banks: 4 rows of 8 floats
-// each by half warps; of 32-row tiles, 4 even rows of 8 floats.
-constexpr int PartialStride(int tile_rows) { return tile_rows == 32 ? kD + 4 : kD + 8; }
+// Floats from row to row of the partial sums, so that what half a warp stores, 4 rows of 8 floats, falls into different
+// banks. Those of 32-row tiles are two halves [32][kHalfD], in which column c of row r lies at c ^ HalfSwizzle(r): a warp
+// stores 8 columns of 4 even rows.
+inline constexpr int kPartialStride = kD + 8;
+inline constexpr int kHalfD = kD / 2;
+constexpr int HalfSwizzle(int row) { return row / 2 % 4 * 8; }
 inline constexpr int kConsumers = 256;  // two warpgroups
 
 inline constexpr int kThreads = kConsumers + 128;  // and the producer: a warpgroup, whose registers the others get
@@ -58,21 +61,25 @@ enum VectorOffset {
 constexpr int OwnRows(int tile_rows, int split) { return (tile_rows + split - 1) / split; }
 constexpr int BoxRows(int tile_rows) { return tile_rows < kGroupRows ? tile_rows : kGroupRows; }
 
-// Shared memory: barriers | X | hidden units, where two warpgroups share them | ring | sums received, 32-row tiles |
-// vectors. At the end the partial sums take the place of all before those, with sums received behind them.
+// Shared memory: barriers | X | hidden units, where two warpgroups share them | ring | vectors. At the end the partial
+// sums take the place of all between. 32-row tiles send and receive sums while they multiply: the first half takes the
+// place of X; the second half, before the ring, and the sums received, behind it, have their own.
 struct SharedLayout {
-  int hidden, ring, received, vectors, bytes;
+  int hidden, second_half, ring, received, vectors, bytes;
 };
 constexpr SharedLayout LayoutOf(int tile_rows, int stages, int slice_chunks, int split) {
   SharedLayout layout{};
   layout.hidden = kBarrierBytes + tile_rows * kD * 2;
-  layout.ring = layout.hidden + (tile_rows == 128 ? 0 : tile_rows * 2 * kChunk * 2);
-  const int ring_end = layout.ring + stages * kStageBytes;
-  const int partial_end = kBarrierBytes + tile_rows * PartialStride(tile_rows) * 4;
-  const int received_bytes = tile_rows == 128 || split == 1 ? 0 : OwnRows(tile_rows, split) * split * kD * 4;
-  layout.received = tile_rows == 32 && ring_end > partial_end ? ring_end : partial_end;
-  layout.vectors = layout.received + received_bytes;
-  if (layout.vectors < ring_end) layout.vectors = ring_end;
+  layout.second_half = layout.hidden + (tile_rows == 128 ? 0 : tile_rows * 2 * kChunk * 2);
+  layout.ring = layout.second_half + (tile_rows == 32 ? tile_rows * kHalfD * 4 : 0);
+  layout.received = layout.ring + stages * kStageBytes;
+  layout.vectors = layout.received;
+  if (tile_rows == 32) {
+    if (split > 1) layout.vectors += OwnRows(tile_rows, split) * split * kD * 4;
+  } else {
+    const int partial_end = kBarrierBytes + tile_rows * kPartialStride * 4;
+    if (layout.vectors < partial_end) layout.vectors = partial_end;
+  }
   layout.bytes = layout.vectors + (kB1 + slice_chunks * kChunk) * 4;
   return layout;
 }

@@ -51,36 +51,46 @@ __device__ __forceinline__ void Finish(const Arguments& arguments, const Place& 
   }
 }
 
-// The slice's share of the tile's rows, into `partial`.
+// The slice's share of 32 rows, which the other blocks of the tile have not all received when it ends.
+template <typename T, Activation kActivation>
+__device__ __forceinline__ void MultiplyAndSend(const Arguments& arguments, const Ring& ring, const Place& place,
+                                                const Exchange& exchange, uint8_t* x_tiles, uint8_t* hidden,
+                                                const float* bias, int rows, int warp, int lane) {
+  const int group = warp / 4, column = group * 64 + warp % 4 * 16, tile_rows = rows - place.first_row;
+  NamedBarrier(1, kConsumers);
+  float first[16], second[16];
+  MultiplyTransposed<T, kActivation>(first, second, ring, place, x_tiles, hidden, bias, group, warp, lane);
+  WgmmaWait<1>();
+  WgmmaHold(first);
+  StorePartialTransposed(first, exchange.partial, column, lane);
+  MeetCluster<32>();
+  PushHalf(arguments, place, exchange, 0, tile_rows, warp, lane);
+  WgmmaWait<0>();
+  WgmmaHold(second);
+  StorePartialTransposed(second, exchange.second_half, column, lane);
+  PushHalf(arguments, place, exchange, 1, tile_rows, warp, lane);
+}
+
+// The slice's share of 64 or 128 rows, into `exchange.partial`.
 template <typename T, Activation kActivation, int kTileRows>
 __device__ __forceinline__ void Multiply(const Arguments& arguments, const Ring& ring, const Place& place,
-                                         uint8_t* x_tiles, uint8_t* hidden, const float* bias, float* partial, int warp,
-                                         int lane) {
-  constexpr int kStride = PartialStride(kTileRows);
+                                         const Exchange& exchange, uint8_t* x_tiles, uint8_t* hidden,
+                                         const float* bias, int warp, int lane) {
   const int group = warp / 4;
   // Before the sums are stored, a barrier: the other warpgroup may still read what they overwrite.
-  if constexpr (kTileRows == 32) {
-    NamedBarrier(1, kConsumers);
-    float low[16], high[16];
-    MultiplyTransposed<T, kActivation>(low, high, ring, place, x_tiles, hidden, bias, group, warp, lane);
-    NamedBarrier(1, kConsumers);
-    const int column = group * 128 + warp % 4 * 16;
-    StorePartialTransposed<kStride>(low, partial, column, lane);
-    StorePartialTransposed<kStride>(high, partial, column + 64, lane);
-  } else if constexpr (kTileRows == 64) {
+  if constexpr (kTileRows == 64) {
     NamedBarrier(1, kConsumers);
     float acc[64];
     MultiplyColumns<T, kActivation>(acc, arguments, ring, place, x_tiles, hidden, bias, group, warp, lane);
     NamedBarrier(1, kConsumers);
-    StorePartial<kStride>(acc, partial, warp % 4 * 16, group * 128, lane);
+    StorePartial(acc, exchange.partial, warp % 4 * 16, group * 128, lane);
   } else {
     NamedBarrier(2 + group, 128);
     float acc[128];
     MultiplyRows<T, kActivation>(acc, arguments, ring, place, x_tiles + group * kStageBytes, bias, lane);
     NamedBarrier(1, kConsumers);
-    StorePartial<kStride>(acc, partial, warp * 16, 0, lane);
+    StorePartial(acc, exchange.partial, warp * 16, 0, lane);
   }
-  FenceAsyncProxy();  // they may be sent
 }
 
 template <typename T, Activation kActivation, int kTileRows>
@@ -105,10 +115,14 @@ __device__ __forceinline__ void ConsumerRole(const Arguments& arguments, const R
   if (arguments.norm_gamma != nullptr) input.Normalise(vectors + kGamma, vectors + kBeta, arguments.norm_eps);
   input.template Store<T>(x_tiles);
   FenceAsyncProxy();
-  const Exchange exchange{reinterpret_cast<float*>(x_tiles), reinterpret_cast<float*>(shared + layout.received),
-                          received};
-  Multiply<T, kActivation, kTileRows>(arguments, ring, place, x_tiles, shared + layout.hidden, vectors + kB1,
-                                      exchange.partial, warp, lane);
+  const Exchange exchange{reinterpret_cast<float*>(x_tiles), reinterpret_cast<float*>(shared + layout.second_half),
+                          reinterpret_cast<float*>(shared + layout.received), received};
+  uint8_t* hidden = shared + layout.hidden;
+  if constexpr (kTileRows == 32) {
+    MultiplyAndSend<T, kActivation>(arguments, ring, place, exchange, x_tiles, hidden, vectors + kB1, rows, warp, lane);
+  } else {
+    Multiply<T, kActivation, kTileRows>(arguments, ring, place, exchange, x_tiles, hidden, vectors + kB1, warp, lane);
+  }
   Finish<kTileRows>(arguments, place, exchange, vectors, rows, warp, lane);
 }
 #endif
@@ -144,10 +158,10 @@ __global__ void __launch_bounds__(kThreads, 1) FusedFfnKernel(const __grid_const
   }
   LetNextKernelStart();
   if (warp >= kConsumers / 32) {
-    RegistersDown<24>();
+    RegistersDown<kTileRows == 128 ? 24 : 40>();
     ProducerRole<kTileRows>(arguments, ring, place, threadIdx.x == kConsumers);
   } else {
-    RegistersUp<240>();
+    RegistersUp<kTileRows == 128 ? 240 : 232>();
     ConsumerRole<T, kActivation, kTileRows>(arguments, ring, place, shared, layout, received, warp, threadIdx.x % 32);
   }
 #endif

@@ -76,7 +76,7 @@ struct Ring {
 
 // kTurnStages stages of W1[0], then of W1[1], W2[0], W1[2], W2[1], ..., W2[last]: of 64 hidden units with one stage, in
 // which W1 is [4][64 units, 64] and W2 is [4][64 columns, 64]; of 128 hidden units with one for each warpgroup, its
-// units of W1 and its columns of W2, the latter as [2][128 columns, 64].
+// units of W1 and its columns of W2, the latter as [2][128 columns, 64]; of 32-row tiles, 64 columns of each half.
 template <int kTileRows>
 class Producer {
  public:
@@ -125,6 +125,7 @@ class Producer {
     const int unit = (place_.first_chunk + index * kTurnStages) * kChunk;
     if (!second) return {second, box * 64, unit + part * kChunk};
     if (kTurnStages == 1) return {second, unit, box * 64};
+    if (kTileRows == 32) return {second, unit + box / 2 * 64, part * 64 + box % 2 * kHalfD};
     return {second, unit + box / 2 * 64, part * 128 + box % 2 * 64};
   }
   __device__ __forceinline__ void Load(const Source& source, int box) {

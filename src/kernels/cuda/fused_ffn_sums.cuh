@@ -13,29 +13,29 @@ namespace ting::cuda::ffn {
 
 // Where the blocks of a tile send each other rows of their sums.
 struct Exchange {
-  float* partial;     // this block's sums, [tile_rows][PartialStride]
-  float* received;    // rows that this block finishes, [OwnRows][split][kD]
-  uint64_t* barrier;  // counts the bytes of `received`
+  float* partial;      // this block's sums, [tile_rows][kPartialStride], or the first half of 32-row tiles
+  float* second_half;  // of 32-row tiles
+  float* received;     // by 32-row tiles: rows that this block finishes, [OwnRows][split][2][kHalfD]
+  uint64_t* barrier;   // counts the bytes of `received`
 };
 
 // A thread's accumulators of 64 rows and 2 * N columns from `column` on.
-template <int kStride, int N>
+template <int N>
 __device__ __forceinline__ void StorePartial(const float (&acc)[N], float* partial, int first_row, int column,
                                              int lane) {
-  float* upper = partial + (first_row + lane / 4) * kStride + column + 2 * (lane % 4);
+  float* upper = partial + (first_row + lane / 4) * kPartialStride + column + 2 * (lane % 4);
 #pragma unroll
   for (int block = 0; block < N / 4; ++block) {
     *reinterpret_cast<float2*>(upper + 8 * block) = make_float2(acc[4 * block], acc[4 * block + 1]);
-    *reinterpret_cast<float2*>(upper + 8 * kStride + 8 * block) = make_float2(acc[4 * block + 2], acc[4 * block + 3]);
+    *reinterpret_cast<float2*>(upper + 8 * kPartialStride + 8 * block) = make_float2(acc[4 * block + 2], acc[4 * block + 3]);
   }
 }
-// The same of 64 columns from `column` on and 32 rows, which are the columns of the accumulators.
-template <int kStride>
-__device__ __forceinline__ void StorePartialTransposed(const float (&acc)[16], float* partial, int column, int lane) {
+// The same of 64 columns from `column` on and 32 rows, which are the columns of the accumulators, into a half.
+__device__ __forceinline__ void StorePartialTransposed(const float (&acc)[16], float* half, int column, int lane) {
 #pragma unroll
   for (int i = 0; i < 16; ++i) {
     const int row = 8 * (i / 4) + 2 * (lane % 4) + i % 2;
-    partial[row * kStride + column + lane / 4 + 8 * (i / 2 % 2)] = acc[i];
+    half[row * kHalfD + ((column + lane / 4 + 8 * (i / 2 % 2)) ^ HalfSwizzle(row))] = acc[i];
   }
 }
 
@@ -86,26 +86,27 @@ __device__ __forceinline__ void NormRows(Row8 (&rows)[kCount], const float* gamm
 
 // Block j of a tile finishes rows j, j + split, ...
 
-// Announces the bytes that the others will send; one thread.
+// Announces the bytes that the others will send or have sent; one thread of a 32-row tile.
 __device__ __forceinline__ void ExpectRows(const Arguments& arguments, const Place& place, const Exchange& exchange,
                                            int tile_rows) {
   const int split = arguments.split;
   const int own = place.slice < tile_rows ? (tile_rows - place.slice + split - 1) / split : 0;
   BarrierExpect(exchange.barrier, own * (split - 1) * kD * static_cast<int>(sizeof(float)));
 }
-// Sends the others their rows of the sums, a row a lane, each block beginning with another receiver. Loads of remote
-// shared memory would all begin with the same block, and wait twice.
-template <int kTileRows>
-__device__ __forceinline__ void PushRows(const Arguments& arguments, const Place& place, const Exchange& exchange,
-                                         int tile_rows, int warp, int lane) {
-  constexpr int kWarps = kConsumers / 32;
+// Sends the others their rows of a half of the sums, which all consumers have stored; a row a lane, each block beginning
+// with another receiver. Loads of remote shared memory would wait twice, and for both halves.
+__device__ __forceinline__ void PushHalf(const Arguments& arguments, const Place& place, const Exchange& exchange,
+                                         int half, int tile_rows, int warp, int lane) {
+  constexpr int kRows = 32, kWarps = kConsumers / 32;
+  FenceAsyncProxy();
+  NamedBarrier(1, kConsumers);
   const int split = arguments.split;
-  const int row = (warp + kWarps * lane + place.slice + 1) % kTileRows, owner = row % split;
-  if (lane < kTileRows / kWarps && row < tile_rows && owner != place.slice) {
+  const int row = (warp + kWarps * lane + place.slice + 1) % kRows, owner = row % split;
+  if (lane < kRows / kWarps && row < tile_rows && owner != place.slice) {
     const int block = place.tile * split + owner;
-    PushToBlock(MapToBlock(exchange.received + (row / split * split + place.slice) * kD, block),
-                exchange.partial + row * PartialStride(kTileRows), kD * sizeof(float),
-                MapToBlock(exchange.barrier, block));
+    const float* sums = half == 0 ? exchange.partial : exchange.second_half;
+    PushToBlock(MapToBlock(exchange.received + (row / split * split + place.slice) * kD + half * kHalfD, block),
+                sums + row * kHalfD, kHalfD * sizeof(float), MapToBlock(exchange.barrier, block));
   }
   __syncwarp();
 }
@@ -122,14 +123,14 @@ __device__ __forceinline__ void MeetCluster() {
 }
 
 // Adds the partial sums of the rows that this block finishes, for kLeast <= split <= kMost, in the order of the slices.
-// 128-row tiles read them where they are: there is no room for more.
+// Tiles of more than 32 rows read them where they are: there is no room for more, and to send so many takes as long.
 template <int kLeast, int kMost, int kTileRows>
 __device__ __forceinline__ void FinishRows(const Arguments& arguments, const Place& place, const Exchange& exchange,
                                            const float* vectors, int valid_rows, int warp, int lane) {
   constexpr int kWarps = kConsumers / 32;
   constexpr int kRows = (OwnRows(kTileRows, kLeast) + kWarps - 1) / kWarps;  // of a warp, at most
   constexpr int kBatch = kMost == 1 ? 4 : kMost < 8 ? 8 / kMost : 1;
-  constexpr bool kPush = kTileRows != 128 && kMost > 1;
+  constexpr bool kPush = kTileRows == 32 && kMost > 1;
   const int split = arguments.split, tile_rows = min(kTileRows, valid_rows - place.first_row);
   const auto row_of = [&](int i) { return (i * kWarps + warp) * split + place.slice; };
   const auto valid = [&](int i) { return row_of(i) < tile_rows; };
@@ -141,9 +142,12 @@ __device__ __forceinline__ void FinishRows(const Arguments& arguments, const Pla
     if (residual && valid(i)) x[i] = LoadRow(arguments.x + row * kD, lane);
   }
   if (kPush && threadIdx.x == 0) ExpectRows(arguments, place, exchange, tile_rows);
-  if (kTileRows == 32) NamedBarrier(1, kConsumers);
-  MeetCluster<kTileRows>();
-  if (kPush) PushRows<kTileRows>(arguments, place, exchange, tile_rows, warp, lane);
+  if (kTileRows != 32) MeetCluster<kTileRows>();
+  if (!valid(0)) {  // most warps, where few rows are split by many
+    ClusterArrive();
+    ClusterWait();
+    return;
+  }
   const Row8 b2 = LoadRow(vectors + kB2, lane);
   if (kPush) BarrierWait(exchange.barrier, 0);
 #pragma unroll
@@ -154,18 +158,19 @@ __device__ __forceinline__ void FinishRows(const Arguments& arguments, const Pla
     for (int i = 0; i < kBatch; ++i) {
       if (first + i > kLast || !valid(first + i)) continue;
       const int row = row_of(first + i);
-      const float* own = exchange.partial + row * PartialStride(kTileRows) + 4 * lane;
+      const float* own = exchange.partial + row * kPartialStride + 4 * lane;
 #pragma unroll
       for (int part = 0; part < kMost; ++part) {
         if (part >= kLeast && part >= split) continue;
         float4(&v)[2] = parts[i][part];
-        if constexpr (kTileRows == 128) {
+        if constexpr (kTileRows != 32) {
           const uint32_t address = MapToBlock(own, place.tile * split + part);
           v[0] = LoadRemote4(address), v[1] = LoadRemote4(address + 128 * sizeof(float));
         } else {
-          const float* sent = exchange.received + (row / split * split + part) * kD + 4 * lane;
-          const float* source = part == place.slice ? own : sent;
-          v[0] = Load4(source), v[1] = Load4(source + 128);
+          const int column = 4 * lane ^ HalfSwizzle(row);
+          const float* sent = exchange.received + (row / split * split + part) * kD;
+          v[0] = Load4((part == place.slice ? exchange.partial + row * kHalfD : sent) + column);
+          v[1] = Load4((part == place.slice ? exchange.second_half + row * kHalfD : sent + kHalfD) + column);
         }
       }
     }

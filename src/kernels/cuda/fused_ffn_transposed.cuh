@@ -23,17 +23,14 @@ __device__ __forceinline__ void IssueFirstTransposed(float (&h)[16], uint64_t w1
   }
   WgmmaCommit();
 }
-// 128 columns in two halves.
+// 64 columns.
 template <typename T>
-__device__ __forceinline__ void IssueSecondTransposed(float (&low)[16], float (&high)[16], uint64_t w2, uint64_t hidden,
-                                                      bool accumulate) {
+__device__ __forceinline__ void IssueSecondTransposed(float (&acc)[16], uint64_t w2, uint64_t hidden, bool accumulate) {
   WgmmaFence();
 #pragma unroll
   for (int k = 0; k < 2 * kChunk / 16; ++k) {
-    const uint64_t weights = w2 + (k / 4) * (2 * kBoxBytes >> 4) + (k % 4) * 2;
-    const uint64_t units = hidden + (k / 4) * (kNarrowBox >> 4) + (k % 4) * 2;
-    Wgmma<T, 32>::SS(low, weights, units, accumulate || k > 0);
-    Wgmma<T, 32>::SS(high, weights + (kBoxBytes >> 4), units, accumulate || k > 0);
+    Wgmma<T, 32>::SS(acc, w2 + (k / 4) * (2 * kBoxBytes >> 4) + (k % 4) * 2,
+                     hidden + (k / 4) * (kNarrowBox >> 4) + (k % 4) * 2, accumulate || k > 0);
   }
   WgmmaCommit();
 }
@@ -53,10 +50,10 @@ __device__ __forceinline__ void ActivateTransposed(float (&h)[16], uint32_t (&wo
   }
 }
 
-// MultiplyColumns for 32 rows, with weights as the first operands, of which there must be 64: two halves of 64 columns.
-// `hidden` is [2][32, 64].
+// MultiplyColumns for 32 rows, with weights as the first operands, of which there must be 64: 64 columns of the first
+// half and then of the second, whose last products have not ended. `hidden` is [2][32, 64].
 template <typename T, Activation kActivation>
-__device__ __forceinline__ void MultiplyTransposed(float (&low)[16], float (&high)[16], const Ring& ring,
+__device__ __forceinline__ void MultiplyTransposed(float (&first)[16], float (&second)[16], const Ring& ring,
                                                    const Place& place, const uint8_t* x_tiles, uint8_t* hidden,
                                                    const float* bias, int group, int warp, int lane) {
   const uint64_t x = TileDescriptor(x_tiles), both = TileDescriptor(hidden);
@@ -77,6 +74,11 @@ __device__ __forceinline__ void MultiplyTransposed(float (&low)[16], float (&hig
     FenceAsyncProxy();
     NamedBarrier(1, kConsumers);
   };
+  const auto multiply = [&](bool accumulate) {
+    const uint64_t w2 = TileDescriptor(ring.Stage(cursor.slot));
+    IssueSecondTransposed<T>(first, w2, both, accumulate);
+    IssueSecondTransposed<T>(second, w2 + (kBoxBytes >> 4), both, accumulate);
+  };
   float h[16];
   uint32_t words[8];
 
@@ -95,25 +97,21 @@ __device__ __forceinline__ void MultiplyTransposed(float (&low)[16], float (&hig
     const int first_slot = cursor.slot;
     cursor.Next(ring.stages, 2);
     wait();
-    IssueSecondTransposed<T>(low, high, TileDescriptor(ring.Stage(cursor.slot)), both, turn > 1);
-    WgmmaWait<1>();
+    multiply(turn > 1);
+    WgmmaWait<2>();
     WgmmaHold(h);
     release(first_slot);
     ActivateTransposed<T, kActivation>(h, words, lane_bias + turn * 2 * kChunk);
     WgmmaWait<0>();
-    WgmmaHold(low);
-    WgmmaHold(high);
+    WgmmaHold(first);
+    WgmmaHold(second);
     release(cursor.slot);
     cursor.Next(ring.stages, 2);
     NamedBarrier(1, kConsumers);  // both have read the hidden units
     publish(words);
   }
   wait();
-  IssueSecondTransposed<T>(low, high, TileDescriptor(ring.Stage(cursor.slot)), both, turns > 1);
-  WgmmaWait<0>();
-  WgmmaHold(low);
-  WgmmaHold(high);
-  release(cursor.slot);
+  multiply(turns > 1);
 }
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL
