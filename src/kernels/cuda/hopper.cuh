@@ -155,18 +155,17 @@ __device__ inline float4 LoadRemote4(uint32_t address) {
                : "r"(address));
   return v;
 }
-// Programmatic dependent launch: wait for the kernel before this one, and let the one after it start. Without the launch
-// attribute, and before Hopper, both do nothing.
+// Programmatic dependent launch: waits for the kernel before this one, then lets the one after it start, whose code up to
+// the same place runs beside this one's. Not earlier: kernels that start under one another several deep made a chain of
+// 100 short ones 10 % slower (H200, a batch of one: 0.657 against 0.593 ms). Without the launch attribute it waits for
+// nothing, and before Hopper it does nothing.
 __device__ inline void WaitForPreviousKernel() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
-__device__ inline void LetNextKernelStart() {
-#if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;");
 #endif
 }
+__device__ inline void LetNextKernelStart() {}
 
 // ---- 16-bit tiles of registers -------------------------------------------------------------------------------------
 

@@ -41,7 +41,6 @@ template <typename T, int kFours>
 __global__ void NormalizeFoursKernel(const float* x, DeviceNorm norm, int64_t rows, const int32_t* count, T* out) {
   constexpr int kD = 128 * kFours;
   const int column = static_cast<int>(threadIdx.x) % 32 * 4;
-  LetNextKernelStart();
   float4 gamma[kFours], beta[kFours], v[kFours];
 #pragma unroll
   for (int i = 0; i < kFours; ++i) {
@@ -160,7 +159,7 @@ constexpr int kEmbedWarps = 2;  // rows a block: few, so that a batch of one use
 __global__ void EmbedKernel(const float* table, int64_t V, const int32_t* tokens, const int32_t* positions,
                             const float* frequencies, float scale, int64_t rows, const int32_t* count, int D,
                             float* y) {
-  LetNextKernelStart();
+  WaitForPreviousKernel();
   const int64_t row = int64_t{blockIdx.x} * kEmbedWarps + threadIdx.x / 32;
   if (row >= rows) return;
   const int32_t token = tokens[row], position = positions[row];  // they have `rows`: asked for beside the count
@@ -171,7 +170,7 @@ __global__ void EmbedKernel(const float* table, int64_t V, const int32_t* tokens
 
 // One warp; lanes take sequences in turn, and each turn's lengths are summed over the lanes.
 __global__ void StageOffsetsKernel(const int32_t* offsets, int sequences, int kernel, int stride, int32_t* out) {
-  LetNextKernelStart();
+  WaitForPreviousKernel();
   const int lane = threadIdx.x;
   int total = 0;
   if (lane == 0) out[0] = 0;
