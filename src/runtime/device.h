@@ -14,6 +14,7 @@
 
 #include "base/thread_pool.h"
 #include "kernels/kernel.h"
+#include "kernels/tuning.h"
 #include "ting/options.h"
 #include "ting/status.h"
 
@@ -67,6 +68,13 @@ class Device {
   }
   // Milliseconds that `issue` takes on the device, for profiles.
   virtual Result<double> Time(Stream& stream, const std::function<Status()>& issue) const;
+
+  // The records that the device's kernels ask; null where no kernel has a choice.
+  virtual TuningTable* tuning() { return nullptr; }
+  // What measurements hold for.
+  virtual Result<HardwareName> hardware() const;
+  // Measures the products of all kernels that were created for the device.
+  virtual Result<std::vector<TuningRecord>> Tune(const TuningRequest& request);
 };
 
 // The CPU. `backend`: "cpu" (own kernels, then ref) or "ref" alone. The pool outlives the device.

@@ -42,6 +42,10 @@ Status CheckConfig(const FfnConfig& config, int64_t F) {
     return InvalidArgument("fused feed-forward: {} hidden units are not split by {}: use a smaller split", F,
                            config.split);
   }
+  const int slice_chunks = ffn::SliceChunks(Units(F), ffn::UnitChunks(F), config.split);
+  if (StagesFor(config.row_groups, slice_chunks) < LeastStages(config.row_groups)) {
+    return InvalidArgument("fused feed-forward: slices of {} chunks leave too little shared memory", slice_chunks);
+  }
   return Status();
 }
 
@@ -75,6 +79,8 @@ Status FusedFfn::Supports(const FusedFfnWeights& weights) {
   }
   return Status();
 }
+
+Status FusedFfn::SupportsConfig(const FfnConfig& config, int64_t F) { return CheckConfig(config, F); }
 
 FfnConfig FusedFfn::ChooseConfig(int64_t M, int64_t F) {
   // Microseconds of a block, fitted to tests/kernels/cuda/fused_ffn_bench.cc on an H200: launch and ends; each chunk of
@@ -146,9 +152,6 @@ Status FusedFfn::Run(const float* x, float* y, int64_t M, const int32_t* num_row
   arguments.stages = StagesFor(config.row_groups, slice_chunks);
   arguments.split = config.split;
   arguments.sharing = config.sharing;
-  if (arguments.stages < LeastStages(config.row_groups))
-    return Internal("fused feed-forward: too little shared memory");
-
   const int64_t cluster_rows = int64_t{ffn::kGroupRows} * config.row_groups * config.sharing;
   LaunchShape shape;
   shape.cluster = config.split * config.sharing;
