@@ -8,6 +8,7 @@
 #include <random>
 
 #include "base/status_macros.h"
+#include "engine/tuning.h"
 #include "engine/u2_runner.h"
 
 namespace ting {
@@ -106,6 +107,7 @@ Result<std::vector<StageBenchmark>> BenchmarkStages(const std::string& path, con
   TING_ASSIGN_OR_RETURN(const U2Model model, LoadU2ModelFor(options.device, path, options.precision));
   ThreadPool pool(options.num_threads);
   TING_ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, CreateDevice(options, model.info.precision, pool));
+  LoadTuning(model, options, *device);
   TING_ASSIGN_OR_RETURN(const std::unique_ptr<U2Runner> runner, U2Runner::Create(model, *device, options.profile));
   std::vector<StageBenchmark> results;
   for (const int batch : benchmark.batches) {

@@ -41,6 +41,11 @@ Result<Executor*> U2Runner::Find(const std::string& graph) {
   return (executors_[graph] = std::move(executor)).get();
 }
 
+Status U2Runner::CreateAll() {
+  for (const auto& [name, graph] : model_.module.graphs) TING_RETURN_IF_ERROR(Find(name).status());
+  return Status();
+}
+
 Result<StepOutput> U2Runner::Encode(const float* features, bool on_host, const RowSet& rows,
                                     const StepOptions& options) {
   TING_ASSIGN_OR_RETURN(Executor * executor, Find("encoder"));

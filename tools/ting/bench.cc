@@ -118,9 +118,7 @@ class BenchCommand : public Command {
   void AddOptions(CLI::App& app) override {
     CLI::Option* model = AddModelOptions(app, model_)->required(false);
     CLI::Option* clips = app.add_option("--clips", clips_, "what to run: as AUDIO of ting transcribe");
-    CLI::Option* random = app.add_option("--random-weights", random_weights_,
-                                         "instead of a model: aishell or u2pp with random weights, with --stages");
-    random->check(CLI::IsMember({"aishell", "u2pp"}))->excludes(model);
+    AddRandomWeightsOption(app, random_weights_)->excludes(model);
     CLI::Option* stages =
         app.add_option("--stages", stages_.batches, "instead of clips: time encoder and decoder at these batch sizes");
     stages->delimiter(',')->check(CLI::Range(1, 4096))->expected(1, 64)->excludes(clips);
@@ -189,8 +187,9 @@ class BenchCommand : public Command {
  private:
   Result<int> RunStages(const Services& services) {
     stages_.beam = decode_.beam;
-    const std::string model = random_weights_.empty() ? model_.path : "random:" + random_weights_;
-    TING_ASSIGN_OR_RETURN(const auto results, services.benchmark_stages(model, model_.recognizer, stages_));
+    const std::string model = PathOf(model_, random_weights_);
+    const RecognizerOptions options = WithNotes(services, model_.recognizer);
+    TING_ASSIGN_OR_RETURN(const auto results, services.benchmark_stages(model, options, stages_));
     if (!json_) {
       *services.out << fmt::format("{}, {} frames, CTC head with the best {}; {} hypotheses of {} tokens\n", model,
                                    stages_.frames, stages_.beam, stages_.beam, stages_.tokens)

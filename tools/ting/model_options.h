@@ -34,11 +34,18 @@ struct ModelOptions {
 
 // Returns the option -m, which is required unless the caller says otherwise.
 CLI::Option* AddModelOptions(CLI::App& app, ModelOptions& options);
+// An architecture with random weights instead of a model, where times are all that is asked for.
+CLI::Option* AddRandomWeightsOption(CLI::App& app, std::string& architecture);
+// What the library takes as the model's path.
+std::string PathOf(const ModelOptions& options, const std::string& random_weights);
 void AddModeOption(CLI::App& app, DecodeMode& mode);
 void AddDecodeOptions(CLI::App& app, DecodeOptions& options);
 void AddChannelOption(CLI::App& app, int& channel);
 
 Status CheckDecodeOptions(const DecodeOptions& options);
+
+// `options` whose notes go to services.err, which must outlive what is loaded with them.
+RecognizerOptions WithNotes(const Services& services, RecognizerOptions options);
 
 // Loads the model, with its path in front of what went wrong.
 Result<std::unique_ptr<Recognizer>> LoadModel(const Services& services, const ModelOptions& options);
