@@ -14,17 +14,23 @@
 namespace ting::cuda {
 namespace {
 
-constexpr int kLaunches = 24;  // of a product in a graph
-constexpr size_t kMostWeightBytes = size_t{128}
-                                    << 20;           // of all their weights; they share some where that is too little
-constexpr size_t kMostRowBytes = size_t{512} << 20;  // of a product's rows: larger products are left out
+constexpr size_t kMostWeightBytes = size_t{128} << 20;  // of all launches of a graph; they share some beyond that
+constexpr size_t kMostRowBytes = size_t{512} << 20;     // of a product's rows: larger products are left out
 constexpr int64_t kMostRows = 16384;
-constexpr int64_t kFewRows = 2048;   // up to here other products run between the launches
-constexpr size_t kNeighbours = 4;    // so many
-constexpr double kHopeless = 1.15;   // times the fastest: measured once only
+constexpr int64_t kFewRows = 2048;  // up to here other products run between the launches
+constexpr size_t kNeighbours = 3;   // so many
+
+// Every candidate is looked at, and the fastest once more beside the kernel's own choice: the least of many scattered
+// times flatters.
+struct Effort {
+  int launches;    // of the product in a graph
+  size_t replays;  // the median counts
+};
+constexpr Effort kLook{8, 3}, kSecondLook{24, 15};
+constexpr size_t kFinalists = 4;
+constexpr double kHopeless = 1.15;   // times the fastest: one replay tells enough
 constexpr double kLeastGain = 0.98;  // of the time of the kernel's own choice: less is scatter
-constexpr size_t kFinalists = 3;
-constexpr size_t kReplays = 5, kFinalReplays = 15;
+constexpr double kNever = std::numeric_limits<double>::infinity();
 
 size_t Aligned(size_t bytes) { return (bytes + 1023) / 1024 * 1024; }
 
@@ -90,23 +96,17 @@ class Tuner {
 
   Result<TuningRecord> Measure(const TuningProduct& product, const Tunable& tunable, int64_t rows) {
     TuningRecord record{product, rows, {}, 0, 0};
-    TING_RETURN_IF_ERROR(SetNeighbours(tunable, rows));
-    TING_ASSIGN_OR_RETURN(double fastest, Microseconds(tunable, {}, rows, kReplays));
-    std::vector<std::pair<double, TuningConfig>> times;
-    for (const TuningConfig& config : tunable.Candidates(rows)) {
-      const auto us = Microseconds(tunable, config, rows, kReplays, kHopeless * fastest);
-      if (!us.ok() && us.status().code() == StatusCode::kUnavailable) return us.status();  // the GPU is lost
-      if (!us.ok()) continue;  // this one cannot be launched after all
-      fastest = std::min(fastest, *us);
-      times.emplace_back(*us, config);
-    }
-    std::sort(times.begin(), times.end());
-    times.resize(std::min(times.size(), kFinalists));
-    // The least of many scattered times flatters: the finalists run once more beside the kernel's own choice.
-    TING_ASSIGN_OR_RETURN(record.unrecorded_us, Microseconds(tunable, {}, rows, kFinalReplays));
+    SetNeighbours(tunable, rows);
+    TING_ASSIGN_OR_RETURN(const std::vector<TuningConfig> finalists, FindFinalists(tunable, rows));
+    TING_ASSIGN_OR_RETURN(const double others_us, NeighboursMicroseconds(rows, kSecondLook));
+    const auto measure = [&](const TuningConfig& config) -> Result<double> {
+      TING_ASSIGN_OR_RETURN(const double us, Microseconds(&tunable, config, rows, kSecondLook, kNever));
+      return us - others_us;
+    };
+    TING_ASSIGN_OR_RETURN(record.unrecorded_us, measure({}));
     record.us = record.unrecorded_us;
-    for (const auto& [first_us, config] : times) {
-      TING_ASSIGN_OR_RETURN(const double us, Microseconds(tunable, config, rows, kFinalReplays));
+    for (const TuningConfig& config : finalists) {
+      TING_ASSIGN_OR_RETURN(const double us, measure(config));
       const double bar = record.config.empty() ? kLeastGain * record.us : record.us;
       if (us < bar) record.us = us, record.config = config;
     }
@@ -114,40 +114,52 @@ class Tuner {
   }
 
  private:
-  static constexpr double kNever = std::numeric_limits<double>::infinity();
-
   static int Copies(const Tunable& tunable) {
     const size_t fit = kMostWeightBytes / Aligned(tunable.WeightBytes());
-    return static_cast<int>(std::clamp<size_t>(fit, 1, kLaunches));
+    return static_cast<int>(std::clamp<size_t>(fit, 1, kSecondLook.launches));
   }
 
-  // The products that write least, but for `tunable`, and their time.
-  Status SetNeighbours(const Tunable& tunable, int64_t rows) {
-    neighbours_.clear(), neighbours_us_ = 0;
-    if (rows > kFewRows) return Status();
+  // The products that write least, but for `tunable`.
+  void SetNeighbours(const Tunable& tunable, int64_t rows) {
+    neighbours_.clear();
+    if (rows > kFewRows) return;
     for (const auto& [product, other] : backend_.tunables()) {
       if (other.get() != &tunable && Fits(*other, rows)) neighbours_.push_back(other.get());
     }
     std::stable_sort(neighbours_.begin(), neighbours_.end(),
                      [&](const Tunable* a, const Tunable* b) { return a->OutputBytes(rows) < b->OutputBytes(rows); });
     neighbours_.resize(std::min(neighbours_.size(), kNeighbours));
-    if (neighbours_.empty()) return Status();
-    TING_ASSIGN_OR_RETURN(neighbours_us_, GraphMicroseconds(nullptr, {}, rows, kFinalReplays, kNever));
-    return Status();
   }
 
-  // Of one launch among its neighbours.
-  Result<double> Microseconds(const Tunable& tunable, const TuningConfig& config, int64_t rows, size_t replays,
-                              double hopeless = kNever) {
-    TING_ASSIGN_OR_RETURN(const double us,
-                          GraphMicroseconds(&tunable, config, rows, replays, neighbours_us_ + hopeless));
-    return us - neighbours_us_;
+  // The fastest candidates at a first look.
+  Result<std::vector<TuningConfig>> FindFinalists(const Tunable& tunable, int64_t rows) {
+    TING_ASSIGN_OR_RETURN(const double others_us, NeighboursMicroseconds(rows, kLook));
+    TING_ASSIGN_OR_RETURN(const double own_us, Microseconds(&tunable, {}, rows, kLook, kNever));
+    double fastest = own_us - others_us;
+    std::vector<std::pair<double, TuningConfig>> times;
+    for (const TuningConfig& config : tunable.Candidates(rows)) {
+      const auto us = Microseconds(&tunable, config, rows, kLook, others_us + kHopeless * fastest);
+      if (!us.ok() && us.status().code() == StatusCode::kUnavailable) return us.status();  // the GPU is lost
+      if (!us.ok()) continue;  // this one cannot be launched after all
+      fastest = std::min(fastest, *us - others_us);
+      times.emplace_back(*us, config);
+    }
+    std::sort(times.begin(), times.end());
+    std::vector<TuningConfig> finalists;
+    for (size_t i = 0; i < std::min(times.size(), kFinalists); ++i) finalists.push_back(std::move(times[i].second));
+    return finalists;
   }
 
-  Result<double> GraphMicroseconds(const Tunable* tunable, const TuningConfig& config, int64_t rows, size_t replays,
-                                   double hopeless) {
+  Result<double> NeighboursMicroseconds(int64_t rows, Effort effort) {
+    if (neighbours_.empty()) return 0.0;
+    return Microseconds(nullptr, {}, rows, effort, kNever);
+  }
+
+  // Of one launch and its neighbours; without a product, of these alone.
+  Result<double> Microseconds(const Tunable* tunable, const TuningConfig& config, int64_t rows, Effort effort,
+                              double hopeless) {
     TING_ASSIGN_OR_RETURN(const cudaGraphExec_t graph, RecordGraph(stream_->handle(), [&]() -> Status {
-                            for (int i = 0; i < kLaunches; ++i) {
+                            for (int i = 0; i < effort.launches; ++i) {
                               for (const Tunable* other : neighbours_) {
                                 TING_RETURN_IF_ERROR(other->Run({}, CallOf(*other, rows, i, other_weights_)));
                               }
@@ -156,9 +168,10 @@ class Tuner {
                             }
                             return Status();
                           }));
-    auto us = Replays(graph, replays, hopeless);
+    auto us = Replays(graph, effort, hopeless * effort.launches);
     cudaGraphExecDestroy(graph);
-    return us;
+    if (!us.ok()) return us;
+    return *us / effort.launches;
   }
 
   TuningCall CallOf(const Tunable& tunable, int64_t rows, int launch, const DeviceMemory& weights) const {
@@ -173,13 +186,13 @@ class Tuner {
     return call;
   }
 
-  // The median; the first time alone if that is over `hopeless`.
-  Result<double> Replays(cudaGraphExec_t graph, size_t replays, double hopeless) {
+  // Microseconds of a replay: the median, or the first one if that is over `hopeless`.
+  Result<double> Replays(cudaGraphExec_t graph, Effort effort, double hopeless) {
     TING_ASSIGN_OR_RETURN(double us, Replay(graph));  // this one loads the kernels
     TING_ASSIGN_OR_RETURN(us, Replay(graph));
     if (us > hopeless) return us;
     std::vector<double> times{us};
-    while (times.size() < replays) {
+    while (times.size() < effort.replays) {
       TING_ASSIGN_OR_RETURN(us, Replay(graph));
       times.push_back(us);
     }
@@ -197,15 +210,14 @@ class Tuner {
     TING_CUDA_RETURN_IF_ERROR(cudaStreamSynchronize(stream));
     float ms = 0;
     TING_CUDA_RETURN_IF_ERROR(cudaEventElapsedTime(&ms, events_[0].handle(), events_[1].handle()));
-    return static_cast<double>(ms) * 1e3 / kLaunches;
+    return static_cast<double>(ms) * 1e3;
   }
 
   CudaBackend& backend_;
   std::unique_ptr<CudaStream> stream_;
   Event events_[2];
   DeviceMemory eviction_, weights_, other_weights_, x_, y_, residual_;
-  std::vector<const Tunable*> neighbours_;  // run before each launch; with their time
-  double neighbours_us_ = 0;
+  std::vector<const Tunable*> neighbours_;  // run before each launch
 };
 
 // As steps are padded, each once.
