@@ -63,6 +63,8 @@ Result<const void*> CudaBackend::Constant(const std::string& key, size_t bytes,
   make(host.data());
   TING_ASSIGN_OR_RETURN(DeviceMemory memory, DeviceMemory::Allocate(bytes));
   TING_CUDA_RETURN_IF_ERROR(cudaMemcpy(memory.data(), host.data(), bytes, cudaMemcpyHostToDevice));
+  // The copy may return before the last bytes have arrived, and steps' streams do not wait for the default one.
+  TING_CUDA_RETURN_IF_ERROR(cudaStreamSynchronize(nullptr));
   return const_cast<const void*>((constants_[key] = std::move(memory)).data());
 }
 

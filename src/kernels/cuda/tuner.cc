@@ -17,8 +17,7 @@ namespace {
 constexpr size_t kMostWeightBytes = size_t{128} << 20;  // of all launches of a graph; they share some beyond that
 constexpr size_t kMostRowBytes = size_t{512} << 20;     // of a product's rows: larger products are left out
 constexpr int64_t kMostRows = 16384;
-constexpr int64_t kFewRows = 2048;  // up to here other products run between the launches
-constexpr size_t kNeighbours = 3;   // so many
+constexpr size_t kNeighbours = 3;  // products that run between the launches
 
 // Every candidate is looked at, and the fastest once more beside the kernel's own choice: the least of many scattered
 // times flatters.
@@ -122,7 +121,6 @@ class Tuner {
   // The products that write least, but for `tunable`.
   void SetNeighbours(const Tunable& tunable, int64_t rows) {
     neighbours_.clear();
-    if (rows > kFewRows) return;
     for (const auto& [product, other] : backend_.tunables()) {
       if (other.get() != &tunable && Fits(*other, rows)) neighbours_.push_back(other.get());
     }
