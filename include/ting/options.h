@@ -41,6 +41,8 @@ struct RecognizerOptions {
   std::function<void(const std::string& note)> note;
   // Records the time of every graph node; read it with Recognizer::Profile.
   bool profile = false;
+  // Counts the work of every step, for the least times in StageTimes.
+  bool count_work = false;
 };
 
 struct DecodeOptions {

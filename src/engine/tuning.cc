@@ -45,7 +45,7 @@ std::vector<TuningRecord> Merge(const std::vector<TuningRecord>& old, const std:
 }
 
 Result<std::vector<TuningRecord>> Measure(const U2Model& model, Device& device, const TuneOptions& tune) {
-  TING_ASSIGN_OR_RETURN(const auto runner, U2Runner::Create(model, device, /*profile=*/false));
+  TING_ASSIGN_OR_RETURN(const auto runner, U2Runner::Create(model, device, {}));
   TING_RETURN_IF_ERROR(runner->CreateAll());
   TuningRequest request{tune.rows, {}};
   if (tune.progress) {

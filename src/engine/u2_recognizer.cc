@@ -92,8 +92,8 @@ Result<std::unique_ptr<U2Recognizer>> U2Recognizer::Create(std::shared_ptr<const
     LoadTuning(*recognizer->model_, options, *device);
   }
   recognizer->device_ = std::move(device);
-  TING_ASSIGN_OR_RETURN(recognizer->runner_,
-                        U2Runner::Create(*recognizer->model_, *recognizer->device_, options.profile));
+  TING_ASSIGN_OR_RETURN(recognizer->runner_, U2Runner::Create(*recognizer->model_, *recognizer->device_,
+                                                              {options.profile, options.count_work}));
   TING_ASSIGN_OR_RETURN(recognizer->stages_, CreateDeviceStages(*recognizer->device_, features));
   return recognizer;
 }
@@ -148,6 +148,7 @@ std::vector<RecognitionResult> U2Recognizer::Recognize(std::span<const Audio> ba
   };
   try {
     StageTimes step;
+    const RunnerWork work = runner_->work();
     const auto resolved = Resolve(options);
     if (!resolved.ok()) return fail(resolved.status()), results;
     {
@@ -168,6 +169,7 @@ std::vector<RecognitionResult> U2Recognizer::Recognize(std::span<const Audio> ba
         result.status = WriteText(nbest[i], resolved->nbest, result);
       }
     }
+    if (options_.count_work) AddLeastTimes(batch, *resolved, work, step);
     if (times != nullptr) *times += step;
   } catch (const std::bad_alloc&) {
     fail(ResourceExhausted("out of memory; use a smaller batch or shorter audio"));
@@ -197,6 +199,24 @@ Status U2Recognizer::ComputeFeatures(std::span<const Audio> batch, std::vector<R
   if (samples.empty()) return Status();
   TING_ASSIGN_OR_RETURN(step_features_, stages_->Features(samples, features_.rows(), pool_, runner_->stream()));
   return Status();
+}
+
+void U2Recognizer::AddLeastTimes(std::span<const Audio> batch, const DecodeOptions& options, const RunnerWork& before,
+                                 StageTimes& times) const {
+  const auto peaks = device_->peaks();
+  if (!peaks) return;
+  const RunnerWork after = runner_->work();
+  times.encoder_least_ms += (after.encoder.least_s - before.encoder.least_s) * 1e3;
+  times.decoder_least_ms += (after.decoder.least_s - before.decoder.least_s) * 1e3;
+  if (!stages_ || features_.utterances().empty()) return;
+  int64_t samples = 0;
+  for (const int i : features_.utterances()) samples += static_cast<int64_t>(batch[i].samples.size());
+  const ModelInfo& model = model_->info;
+  const KernelWork features = FeaturesWork(samples, features_.rows().num_rows(), model.num_mel_bins);
+  times.frontend_least_ms += LeastSeconds(features, *peaks) * 1e3;
+  if (options.mode == DecodeMode::kAttention) return;
+  const int64_t rows = features_.rows().num_rows() / model.subsampling_rate;
+  times.search_least_ms += LeastSeconds(SearchWork(rows, options.beam), *peaks) * 1e3;
 }
 
 Status U2Recognizer::RunStep(const DecodeOptions& options, StageTimes& times, NBestLists& nbest) {

@@ -7,6 +7,7 @@
 #include "base/aligned_buffer.h"
 #include "base/status_macros.h"
 #include "passes/precision/store_decoder_memory.h"
+#include "runtime/dispatch.h"
 
 namespace ting {
 namespace {
@@ -19,9 +20,9 @@ StepInput HostInput(const std::vector<int32_t>& values) {
 
 }  // namespace
 
-Result<std::unique_ptr<U2Runner>> U2Runner::Create(const U2Model& model, Device& device, bool profile) {
+Result<std::unique_ptr<U2Runner>> U2Runner::Create(const U2Model& model, Device& device, const RunnerOptions& options) {
   std::unique_ptr<U2Runner> runner(new U2Runner(model, device));
-  runner->profile_ = profile;
+  runner->options_ = options;
   TING_ASSIGN_OR_RETURN(runner->stream_, device.CreateStream());
   runner->left_.layers = model.info.left_decoder_layers;
   runner->right_.layers = model.info.right_decoder_layers;
@@ -30,14 +31,20 @@ Result<std::unique_ptr<U2Runner>> U2Runner::Create(const U2Model& model, Device&
   return runner;
 }
 
+// Keys and values are kept in the type in which the device's kernels read them.
+Graph U2Runner::StoredForDevice(const Graph& graph) const {
+  Graph stored = graph;
+  StoreDecoderMemory(stored, device_.memory_type(model_.info.encoder_width / model_.info.attention_heads));
+  return stored;
+}
+
 Result<Executor*> U2Runner::Find(const std::string& graph) {
   if (const auto it = executors_.find(graph); it != executors_.end()) return it->second.get();
   const auto it = model_.module.graphs.find(graph);
   if (it == model_.module.graphs.end()) return FailedPrecondition("the model has no graph {}", graph);
-  Graph stored = it->second;
-  StoreDecoderMemory(stored, device_.memory_type(model_.info.encoder_width / model_.info.attention_heads));
-  TING_ASSIGN_OR_RETURN(auto executor, Executor::Create(stored, model_.module.weights, device_));
-  if (profile_) executor->EnableProfile();
+  TING_ASSIGN_OR_RETURN(auto executor, Executor::Create(StoredForDevice(it->second), model_.module.weights, device_));
+  if (options_.profile) executor->EnableProfile();
+  if (options_.count_work) executor->EnableWorkCount();
   return (executors_[graph] = std::move(executor)).get();
 }
 
@@ -171,6 +178,32 @@ std::vector<NodeProfile> U2Runner::Profile() const {
     }
   }
   return profile;
+}
+
+void U2Runner::EnableWorkCount() {
+  options_.count_work = true;
+  for (const auto& [name, executor] : executors_) executor->EnableWorkCount();
+}
+
+RunnerWork U2Runner::work() const {
+  RunnerWork work;
+  for (const auto& [name, executor] : executors_) {
+    const bool encoder = name == "encoder" || name.starts_with("ctc");
+    (encoder ? work.encoder : work.decoder) += executor->work();
+  }
+  return work;
+}
+
+Result<std::vector<NodeDispatch>> U2Runner::Dispatch() const {
+  std::vector<NodeDispatch> dispatch;
+  for (const auto& [name, graph] : model_.module.graphs) {
+    TING_ASSIGN_OR_RETURN(auto choices, ExplainDispatch(StoredForDevice(graph), model_.module.weights, device_));
+    for (NodeChoice& choice : choices) {
+      dispatch.push_back({name, std::move(choice.node), std::move(choice.op), std::move(choice.implementation),
+                          std::move(choice.refusals)});
+    }
+  }
+  return dispatch;
 }
 
 }  // namespace ting

@@ -23,10 +23,20 @@ namespace ting {
 
 enum class DecoderSide { kLeft, kRight };
 
+// What steps asked for: of encoder and CTC head, and of the attention decoders.
+struct RunnerWork {
+  WorkTotal encoder, decoder;
+};
+
+struct RunnerOptions {
+  bool profile = false;     // time every node
+  bool count_work = false;  // of every step
+};
+
 class U2Runner : public StepScorer {
  public:
   // The model and the device outlive the runner.
-  static Result<std::unique_ptr<U2Runner>> Create(const U2Model& model, Device& device, bool profile);
+  static Result<std::unique_ptr<U2Runner>> Create(const U2Model& model, Device& device, const RunnerOptions& options);
 
   // Makes every graph ready now; otherwise most are when they are first used.
   Status CreateAll();
@@ -50,11 +60,17 @@ class U2Runner : public StepScorer {
   Status Step(const StepRows& rows, int k, std::vector<float>* logp, std::vector<int32_t>* ids) override;
 
   std::vector<NodeProfile> Profile() const;
+  // From now on; and of all steps since.
+  void EnableWorkCount();
+  RunnerWork work() const;
+  // Of every graph of the model, used or not.
+  Result<std::vector<NodeDispatch>> Dispatch() const;
   Stream& stream() { return *stream_; }
 
  private:
   U2Runner(const U2Model& model, Device& device) : model_(model), device_(device) {}
   Result<Executor*> Find(const std::string& graph);
+  Graph StoredForDevice(const Graph& graph) const;
   Status EnsurePools(DecoderSide side, int64_t rows);
   Result<StepOutput> Decode(DecoderSide side, const TreeRows& rows);
   // The outputs where the host can read them: as they are, or copied, when this waits for the device.
@@ -71,7 +87,7 @@ class U2Runner : public StepScorer {
   const U2Model& model_;
   Device& device_;
   std::unique_ptr<Stream> stream_;
-  bool profile_ = false;
+  RunnerOptions options_;
   std::map<std::string, std::unique_ptr<Executor>>
       executors_;  // created on first use, so that unused ones cost nothing
   Side left_, right_;

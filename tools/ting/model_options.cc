@@ -5,10 +5,12 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <iterator>
+#include <set>
 #include <thread>
 
 #include "base/status_macros.h"
 #include "tools/ting/audio_reader.h"
+#include "tools/ting/dispatch_text.h"
 
 namespace ting::tool {
 namespace {
@@ -55,6 +57,11 @@ const char* PrecisionName(Precision precision) {
 CLI::Option* AddModelOptions(CLI::App& app, ModelOptions& options) {
   CLI::Option* model =
       app.add_option("-m,--model", options.path, "engine file (ting build) or WeNet checkpoint directory")->required();
+  AddDeviceOptions(app, options);
+  return model;
+}
+
+void AddDeviceOptions(CLI::App& app, ModelOptions& options) {
   app.add_option("--threads", options.recognizer.num_threads, "threads that compute; 0: one a core")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
@@ -76,7 +83,6 @@ CLI::Option* AddModelOptions(CLI::App& app, ModelOptions& options) {
                  "GPU: records of ting tune; default: this machine's for the model, in the user's cache");
   app.add_flag(
       "--no-tuning", [&options](int64_t) { options.recognizer.use_tuning = false; }, "GPU: use no tuning records");
-  return model;
 }
 
 CLI::Option* AddRandomWeightsOption(CLI::App& app, std::string& architecture) {
@@ -89,6 +95,15 @@ CLI::Option* AddRandomWeightsOption(CLI::App& app, std::string& architecture) {
 std::string PathOf(const ModelOptions& options, const std::string& random_weights) {
   return random_weights.empty() ? options.path : "random:" + random_weights;
 }
+
+void Verbose::AddOption(CLI::App& app, const std::string& more, const std::string& help) {
+  const std::string bare = more.empty() ? "dispatch" : more;
+  app.add_flag("--verbose{" + bare + "}", told_,
+               help + "dispatch: tell which implementation runs each graph node, and why better ones refused")
+      ->check(CLI::IsMember(std::set<std::string>{bare, "dispatch"}));
+}
+
+bool Verbose::Has(const std::string& what) const { return std::find(told_.begin(), told_.end(), what) != told_.end(); }
 
 void AddModeOption(CLI::App& app, DecodeMode& mode) {
   app.add_option_function<std::string>(
@@ -134,6 +149,12 @@ Status CheckDecodeOptions(const DecodeOptions& options) {
 RecognizerOptions WithNotes(const Services& services, RecognizerOptions options) {
   options.note = [err = services.err](const std::string& note) { *err << "ting: note: " << note << '\n'; };
   return options;
+}
+
+Status TellDispatch(const Services& services, const Recognizer& recognizer) {
+  TING_ASSIGN_OR_RETURN(const auto dispatch, recognizer.Dispatch());
+  *services.err << DispatchText(dispatch);
+  return {};
 }
 
 Result<std::unique_ptr<Recognizer>> LoadModel(const Services& services, const ModelOptions& options) {
