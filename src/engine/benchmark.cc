@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "base/status_macros.h"
+#include "engine/tuning.h"
 #include "engine/u2_runner.h"
 
 namespace ting {
@@ -153,6 +154,7 @@ Result<StageReport> BenchmarkStages(const std::string& path, const RecognizerOpt
   TING_ASSIGN_OR_RETURN(const U2Model model, LoadU2ModelFor(options.device, path, options.precision));
   ThreadPool pool(options.num_threads);
   TING_ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, CreateDevice(options, model.info.precision, pool));
+  LoadTuning(model, options, *device);
   TING_ASSIGN_OR_RETURN(const std::unique_ptr<U2Runner> runner, U2Runner::Create(model, *device, {options.profile}));
   StageReport report;
   TING_ASSIGN_OR_RETURN(report.dispatch, runner->Dispatch());

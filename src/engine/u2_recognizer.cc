@@ -11,6 +11,7 @@
 #include "base/status_macros.h"
 #include "decoders/ctc_greedy.h"
 #include "decoders/rescoring.h"
+#include "engine/tuning.h"
 #include "graph/printer.h"
 #include "text/detokenize.h"
 #include "text/word_times.h"
@@ -88,6 +89,7 @@ Result<std::unique_ptr<U2Recognizer>> U2Recognizer::Create(std::shared_ptr<const
       new U2Recognizer(std::move(model), options, std::move(fbank), NumThreads(options)));
   if (device == nullptr) {
     TING_ASSIGN_OR_RETURN(device, CreateDevice(options, info.precision, recognizer->pool_));
+    LoadTuning(*recognizer->model_, options, *device);
   }
   recognizer->device_ = std::move(device);
   TING_ASSIGN_OR_RETURN(recognizer->runner_, U2Runner::Create(*recognizer->model_, *recognizer->device_,

@@ -80,6 +80,11 @@ StepInput U2Runner::FeaturesInput(const float* features, bool on_host, const Row
   return {{const_cast<float*>(features), DType::kF32, {rows.num_rows(), model_.info.num_mel_bins}}, &rows, on_host};
 }
 
+Status U2Runner::CreateAll() {
+  for (const auto& [name, graph] : model_.module.graphs) TING_RETURN_IF_ERROR(Find(name).status());
+  return Status();
+}
+
 Result<StepOutput> U2Runner::Encode(const float* features, bool on_host, const RowSet& rows,
                                     const StepOptions& options) {
   TING_ASSIGN_OR_RETURN(Executor * executor, Find("encoder"));

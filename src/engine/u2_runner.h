@@ -44,6 +44,9 @@ class U2Runner : public StepScorer {
   // The model and the device outlive the runner.
   static Result<std::unique_ptr<U2Runner>> Create(const U2Model& model, Device& device, const RunnerOptions& options);
 
+  // Makes every graph ready now; otherwise most are when they are first used.
+  Status CreateAll();
+
   // features [F, mel] packed as `rows` says, on the host or (then with room for padded rows) in the device's memory;
   // encoder rows of the batch.
   Result<StepOutput> Encode(const float* features, bool on_host, const RowSet& rows, const StepOptions& options);

@@ -55,6 +55,14 @@ Result<double> Device::Time(Stream& stream, const std::function<Status()>& issue
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
 
+Result<HardwareName> Device::hardware() const {
+  return FailedPrecondition("the kernels of {} have no choices", name());
+}
+
+Result<std::vector<TuningRecord>> Device::Tune(const TuningRequest&) {
+  return FailedPrecondition("the kernels of device {} have no choices to measure; use --device cuda", name());
+}
+
 Result<std::unique_ptr<Device>> CreateCpuDevice(const std::string& backend, ThreadPool& pool) {
   std::vector<KernelEntry> kernels;
   if (backend == "cpu") {

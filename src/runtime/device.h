@@ -15,6 +15,7 @@
 
 #include "base/thread_pool.h"
 #include "kernels/kernel.h"
+#include "kernels/tuning.h"
 #include "runtime/roofline.h"
 #include "runtime/work_ranges.h"
 #include "ting/options.h"
@@ -70,6 +71,13 @@ class Device {
   }
   // Milliseconds that `issue` takes on the device, for profiles.
   virtual Result<double> Time(Stream& stream, const std::function<Status()>& issue) const;
+
+  // The records that the device's kernels ask; null where no kernel has a choice.
+  virtual TuningTable* tuning() { return nullptr; }
+  // What measurements hold for.
+  virtual Result<HardwareName> hardware() const;
+  // Measures the products of all kernels that were created for the device.
+  virtual Result<std::vector<TuningRecord>> Tune(const TuningRequest& request);
 
   // What the calling thread queues until EndRange is a step's, or (inside one) its node's; see StepRange and NodeRange.
   // `labels` and `work` must stay until then.

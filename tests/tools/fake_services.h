@@ -145,6 +145,16 @@ class ToolTest : public ::testing::Test {
     services_.create_tracer = []() -> Result<std::unique_ptr<Tracer>> {
       return std::unique_ptr<Tracer>(new FakeTracer);
     };
+    services_.tune_model = [this](const std::string& model, const RecognizerOptions& options,
+                                  const TuneOptions& tune) -> Result<TuneReport> {
+      load_options_ = options;
+      if (!options.device.starts_with("cuda")) return FailedPrecondition("{} has nothing to tune", options.device);
+      for (const int64_t rows : tune.rows) {
+        tune.progress({"gemm of " + model, rows, rows > 100 ? "tile 64" : "", 4, 5});
+      }
+      options.note("a note");
+      return TuneReport{"cache.json", static_cast<int>(tune.rows.size()), 1, 2};
+    };
     services_.build_engine = [](const std::string& dir, const std::string& path, Precision precision) -> Status {
       if (dir == "missing") return NotFound("missing/train.yaml: no such file");
       std::ofstream(path) << "engine of " << dir << (precision == Precision::kBF16 ? " bf16" : " f32");

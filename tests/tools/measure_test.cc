@@ -1,7 +1,7 @@
 // tests/tools/measure_test.cc
 // SPDX-License-Identifier: Apache-2.0
 //
-// ting bench and ting eval.
+// ting bench, ting eval and ting tune.
 #include <gmock/gmock.h>
 
 #include <nlohmann/json.hpp>
@@ -220,6 +220,30 @@ TEST_F(MeasureTest, EvalLeavesOutAndTellsWhatFailed) {
   EXPECT_EQ(Ting({"eval", "-m", "fake", "--data", list, "--modes", "greedy"}), 1);
   EXPECT_THAT(err_.str(), HasSubstr("u1.wav: too short"));
   EXPECT_THAT(out_.str(), HasSubstr("N=2 C=2"));
+}
+
+TEST_F(MeasureTest, TuneListsWhatMeasuredBetter) {
+  EXPECT_EQ(Ting({"tune", "--random-weights", "aishell", "--rows", "64,128", "--tuning-file", "t.json"}), 0);
+  EXPECT_EQ(load_options_.device, "cuda");
+  EXPECT_EQ(load_options_.tuning_file, "t.json");
+  EXPECT_THAT(out_.str(), HasSubstr("gemm of random:aishell"));
+  EXPECT_THAT(out_.str(), HasSubstr("128 rows     4.00 us,     5.00 without; tile 64\n"));
+  EXPECT_THAT(out_.str(), Not(HasSubstr("64 rows")));
+  EXPECT_EQ(err_.str(), "ting: note: a note\ncache.json: 1 of 2 choices are better measured, in 2 s\n");
+  EXPECT_EQ(Ting({"tune", "-m", "fake", "--device", "cpu"}), 1);
+  EXPECT_EQ(err_.str(), "ting: cpu has nothing to tune\n");
+}
+
+TEST_F(MeasureTest, TuningRecordsAreNamedOrLeftOut) {
+  WriteSet();
+  EXPECT_EQ(Ting({"bench", "-m", "fake", "--clips", Path("s"), "--tuning-file", "t.json"}), 0);
+  EXPECT_EQ(load_options_.tuning_file, "t.json");
+  EXPECT_TRUE(load_options_.use_tuning);
+  ASSERT_TRUE(load_options_.note);
+  load_options_.note("damaged");
+  EXPECT_THAT(err_.str(), HasSubstr("ting: note: damaged\n"));
+  EXPECT_EQ(Ting({"bench", "-m", "fake", "--clips", Path("s"), "--no-tuning"}), 0);
+  EXPECT_FALSE(load_options_.use_tuning);
 }
 
 }  // namespace

@@ -46,9 +46,7 @@ class BenchCommand : public Command {
                    "\"key<TAB>samples\" lines: join and cut the clips to one recording of each length")
         ->needs(clips);
     app.add_flag("--sort", sort_, "longest recordings first, so that a batch holds similar lengths")->needs(clips);
-    CLI::Option* random = app.add_option("--random-weights", random_weights_,
-                                         "instead of a model: aishell or u2pp with random weights, with --stages");
-    random->check(CLI::IsMember({"aishell", "u2pp"}))->excludes(model);
+    AddRandomWeightsOption(app, random_weights_)->excludes(model);
     CLI::Option* stages =
         app.add_option("--stages", stages_.batches, "instead of clips: time encoder and decoder at these batch sizes");
     stages->delimiter(',')->check(CLI::Range(1, 4096))->expected(1, 64)->excludes(clips);
@@ -138,8 +136,9 @@ class BenchCommand : public Command {
   Result<int> RunStages(const Services& services) {
     stages_.beam = decode_.beam;
     stages_.traced_steps = trace_.empty() ? 0 : kTracedSteps;
-    const std::string model = random_weights_.empty() ? model_.path : "random:" + random_weights_;
-    TING_ASSIGN_OR_RETURN(const StageReport report, services.benchmark_stages(model, model_.recognizer, stages_));
+    const std::string model = PathOf(model_, random_weights_);
+    const RecognizerOptions options = WithNotes(services, model_.recognizer);
+    TING_ASSIGN_OR_RETURN(const StageReport report, services.benchmark_stages(model, options, stages_));
     if (verbose_.dispatch()) *services.err << DispatchText(report.dispatch);
     if (!json_) *services.out << StageTitle(model, stages_) << StageTable(report.batches);
     for (const StageBenchmark& r : report.batches) {

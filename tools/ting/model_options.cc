@@ -79,6 +79,21 @@ void AddDeviceOptions(CLI::App& app, ModelOptions& options) {
          [&options](double gb) { options.recognizer.gpu_memory_bytes = static_cast<size_t>(gb * (1 << 30)); },
          "GPU: gigabytes that steps may take beside the weights; default: all there is")
       ->check(CLI::PositiveNumber);
+  app.add_option("--tuning-file", options.recognizer.tuning_file,
+                 "GPU: records of ting tune; default: this machine's for the model, in the user's cache");
+  app.add_flag(
+      "--no-tuning", [&options](int64_t) { options.recognizer.use_tuning = false; }, "GPU: use no tuning records");
+}
+
+CLI::Option* AddRandomWeightsOption(CLI::App& app, std::string& architecture) {
+  return app
+      .add_option("--random-weights", architecture,
+                  "instead of a model: that architecture with random weights, for times")
+      ->check(CLI::IsMember({"aishell", "u2pp"}));
+}
+
+std::string PathOf(const ModelOptions& options, const std::string& random_weights) {
+  return random_weights.empty() ? options.path : "random:" + random_weights;
 }
 
 void Verbose::AddOption(CLI::App& app, const std::string& more, const std::string& help) {
@@ -131,6 +146,11 @@ Status CheckDecodeOptions(const DecodeOptions& options) {
   return {};
 }
 
+RecognizerOptions WithNotes(const Services& services, RecognizerOptions options) {
+  options.note = [err = services.err](const std::string& note) { *err << "ting: note: " << note << '\n'; };
+  return options;
+}
+
 Status TellDispatch(const Services& services, const Recognizer& recognizer) {
   TING_ASSIGN_OR_RETURN(const auto dispatch, recognizer.Dispatch());
   *services.err << DispatchText(dispatch);
@@ -138,7 +158,7 @@ Status TellDispatch(const Services& services, const Recognizer& recognizer) {
 }
 
 Result<std::unique_ptr<Recognizer>> LoadModel(const Services& services, const ModelOptions& options) {
-  auto recognizer = services.load(options.path, options.recognizer);
+  auto recognizer = services.load(options.path, WithNotes(services, options.recognizer));
   if (recognizer.ok() || recognizer.status().message().find(options.path) != std::string::npos) return recognizer;
   return recognizer.status().WithContext(options.path);
 }

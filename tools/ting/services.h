@@ -16,6 +16,7 @@
 
 #include "ting/benchmark.h"
 #include "ting/recognizer.h"
+#include "ting/tuning.h"
 
 namespace ting::tool {
 
@@ -27,6 +28,8 @@ struct Services {
   std::function<Result<StageReport>(const std::string& model, const RecognizerOptions& options,
                                     const StageBenchmarkOptions& benchmark)>
       benchmark_stages;
+  std::function<Result<TuneReport>(const std::string& model, const RecognizerOptions& options, const TuneOptions& tune)>
+      tune_model;
   std::function<Result<std::unique_ptr<Tracer>>()> create_tracer;
   std::istream* in = nullptr;
   std::ostream* out = nullptr;

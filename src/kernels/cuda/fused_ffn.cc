@@ -43,6 +43,10 @@ Status CheckConfig(const FfnConfig& config, int64_t F) {
     return InvalidArgument("fused feed-forward: {} hidden units are not split by {}: use a smaller split", F,
                            config.split);
   }
+  const int slice_chunks = ffn::SliceChunks(Units(F), ffn::UnitChunks(F), config.split);
+  if (StagesFor(config.tile_rows, slice_chunks, config.split) < LeastStages(config.tile_rows)) {
+    return InvalidArgument("fused feed-forward: slices of {} chunks leave too little shared memory", slice_chunks);
+  }
   return Status();
 }
 
@@ -76,6 +80,8 @@ Status FusedFfn::Supports(const FusedFfnWeights& weights) {
   }
   return Status();
 }
+
+Status FusedFfn::SupportsConfig(const FfnConfig& config, int64_t F) { return CheckConfig(config, F); }
 
 FfnConfig FusedFfn::ChooseConfig(int64_t M, int64_t F) {
   // Microseconds of a block: launch and ends; each chunk of 64 hidden units; sums by way of other blocks. 64 and 128
@@ -153,8 +159,6 @@ Status FusedFfn::Run(const float* x, float* y, int64_t M, const int32_t* num_row
   arguments.stages = StagesFor(config.tile_rows, slice_chunks, config.split);
   arguments.split = config.split;
   arguments.sharing = config.sharing;
-  if (arguments.stages < LeastStages(config.tile_rows)) return Internal("fused feed-forward: too little shared memory");
-
   const int64_t cluster_rows = int64_t{config.tile_rows} * config.sharing;
   LaunchShape shape;
   shape.cluster = config.split * config.sharing;

@@ -55,6 +55,8 @@ class FusedFfn {
  public:
   // OK, or why another kernel must run: the shape, or the current GPU.
   static Status Supports(const FusedFfnWeights& weights);
+  // OK, or why a layer with F hidden units cannot be cut so.
+  static Status SupportsConfig(const FfnConfig& config, int64_t F);
   // The cut for about M rows of a layer with F hidden units.
   static FfnConfig ChooseConfig(int64_t M, int64_t F);
   static Result<FusedFfn> Create(const FusedFfnWeights& weights);

@@ -14,6 +14,7 @@
 
 #include "kernels/carver.h"
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/cuda/row_gemm.h"
 #include "kernels/cuda/row_kernels.h"
 #include "kernels/kernel.h"
 #include "kernels/params.h"
@@ -60,6 +61,11 @@ class RowProduct {
         output_(spec.output),
         activation_(spec.activation),
         scale_(spec.scale) {}
+  void AddTunable();  // tells the tuner of the product
+  // row_gemm's arguments that are the same in every step.
+  RowGemmArguments HopperArguments() const;
+  // Whether row_gemm reads f32 rows itself.
+  bool ReadsFloats() const { return !x_stored_ && (matrix_.K == 256 || matrix_.K == 512); }
   Status RunHopper(const KernelContext& context, const void* x, const float* residual, void* y, RowRange range,
                    Carver& carver) const;
   Status RunLibrary(const KernelContext& context, const void* x, const float* residual, void* y, RowRange range,
@@ -75,6 +81,7 @@ class RowProduct {
   float scale_;
   DeviceMatrix matrix_;
   DeviceNorm norm_, post_;
+  TuningProduct tuning_;
 };
 
 // The rows of a node's first input.

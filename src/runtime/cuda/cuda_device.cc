@@ -8,14 +8,18 @@
 
 #include <algorithm>
 #include <atomic>
-#include <bit>
+#include <fstream>
+#include <string>
 #include <utility>
 
 #include "base/status_macros.h"
 #include "kernels/cuda/attention_kernels.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/cuda_kernels.h"
+#include "kernels/cuda/graph_recording.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/tunable.h"
+#include "kernels/cuda/tuner.h"
 #include "runtime/cuda/capture_notes.h"
 #include "runtime/gpu_device.h"
 #include "runtime/trace_log.h"
@@ -76,15 +80,6 @@ struct ThreadRanges {
 };
 thread_local ThreadRanges thread_ranges;
 
-// Sizes of up to eight steps between powers of two, at least `least`: few recordings, at most 1/8 of the work for
-// padding.
-int64_t RoundUp(int64_t size, int64_t least) {
-  if (size <= least) return least;
-  const int64_t step =
-      std::max<int64_t>(static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(size - 1))) / 8, least);
-  return (size + step - 1) / step * step;
-}
-
 class CudaDevice : public Device {
  public:
   CudaDevice(std::unique_ptr<CudaBackend> backend, size_t limit) : backend_(std::move(backend)) {
@@ -97,8 +92,11 @@ class CudaDevice : public Device {
   BackendState* backend() override { return backend_.get(); }
   DType memory_type(int64_t head_width) const override { return cuda::HeadType(backend_->storage(), head_width); }
   bool uses_host_memory() const override { return false; }
-  int64_t PadRows(int64_t rows) const override { return RoundUp(rows, 32); }
-  int PadSequences(int sequences) const override { return static_cast<int>(RoundUp(sequences, 1)); }
+  int64_t PadRows(int64_t rows) const override { return cuda::PadRows(rows); }
+  int PadSequences(int sequences) const override { return static_cast<int>(cuda::PadSize(sequences, 1)); }
+  TuningTable* tuning() override { return &backend_->tuning(); }
+  Result<HardwareName> hardware() const override;
+  Result<std::vector<TuningRecord>> Tune(const TuningRequest& request) override;
 
   Result<std::unique_ptr<DeviceBuffer>> Allocate(size_t bytes) override {
     if (count_->limit > 0 && count_->used + bytes > count_->limit) {
@@ -153,21 +151,6 @@ cuda::Compute ComputeOf(Precision precision) {
   return cuda::Compute::kF32;
 }
 
-// What `issue` queues on `stream`, as a graph that is not yet run.
-Result<cudaGraphExec_t> Record(cudaStream_t stream, const std::function<Status()>& issue) {
-  TING_CUDA_RETURN_IF_ERROR(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-  const Status status = issue();
-  cudaGraph_t graph = nullptr;
-  const cudaError_t ended = cudaStreamEndCapture(stream, &graph);
-  cudaGraphExec_t executable = nullptr;
-  Status made = CudaStatus(ended, "recording a step");
-  if (status.ok() && made.ok()) made = CudaStatus(cudaGraphInstantiate(&executable, graph, 0), "recording a step");
-  if (graph != nullptr) cudaGraphDestroy(graph);
-  TING_RETURN_IF_ERROR(status);
-  TING_RETURN_IF_ERROR(made);
-  return executable;
-}
-
 Status CudaDevice::RunRecorded(Stream& stream, std::unique_ptr<Recording>* recording,
                                const std::function<Status()>& issue) {
   if (!*recording) {
@@ -179,7 +162,7 @@ Status CudaDevice::RunRecorded(Stream& stream, std::unique_ptr<Recording>* recor
   if (graph.executable == nullptr) {
     CaptureNotes notes(handle);
     thread_ranges.capture = TraceLog::active() != nullptr ? &notes : nullptr;
-    auto executable = Record(handle, issue);
+    auto executable = cuda::RecordGraph(handle, issue);
     if (std::exchange(thread_ranges.capture, nullptr) != nullptr) graph.nodes = notes.Take();
     TING_RETURN_IF_ERROR(executable.status());
     graph.executable = *executable;
@@ -201,6 +184,29 @@ Result<double> CudaDevice::Time(Stream& stream, const std::function<Status()>& i
   for (const cudaEvent_t event : events) cudaEventDestroy(event);
   TING_RETURN_IF_ERROR(status);
   return static_cast<double>(ms);
+}
+
+// "580.159.04", as the driver tells in /proc; where it does not, the CUDA version that it has: "cuda-13000".
+std::string DriverVersion() {
+  std::ifstream file("/proc/driver/nvidia/version");
+  std::string word;
+  while (file >> word) {
+    const bool dotted = word.find('.') != std::string::npos;
+    if (dotted && word.find_first_not_of("0123456789.") == std::string::npos) return word;
+  }
+  int version = 0;
+  cudaDriverGetVersion(&version);
+  return fmt::format("cuda-{}", version);
+}
+
+Result<HardwareName> CudaDevice::hardware() const {
+  const cudaDeviceProp& properties = backend_->properties();
+  return HardwareName{properties.name, fmt::format("{}.{}", properties.major, properties.minor), DriverVersion()};
+}
+
+Result<std::vector<TuningRecord>> CudaDevice::Tune(const TuningRequest& request) {
+  TING_RETURN_IF_ERROR(MakeCurrent());
+  return cuda::TuneProducts(*backend_, request);
 }
 
 void CudaDevice::BeginStep(const StepLabels& labels, const StepWork& work) {
