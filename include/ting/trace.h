@@ -7,8 +7,9 @@
 //   auto tracer = ting::Tracer::Create();      // before the recognisers whose work is to be named
 //   …; (*tracer)->Start(); recognizer->Recognize(…); auto events = (*tracer)->Stop();
 //
-// Recording costs time between calls into the driver, little between the kernels of a CUDA graph: on an H200, 681 us a
-// step of one utterance's encoder instead of 655, 2,496 instead of 2,454 for 64. Quote speeds from runs without.
+// Recording costs time between calls into the driver, little between the kernels of a CUDA graph: on an H200 681 and
+// 691 us (two runs) a step of one utterance's encoder instead of 655 and 658; about 2,497 instead of 2,458 for 64.
+// Quote speeds from runs without.
 #pragma once
 
 #include <cstdint>
