@@ -85,7 +85,7 @@ FusedFfnWeights Layer() {
 TEST(TuningChoice, TheFeedForwardTakesARecordBeforeItsOwnChoice) {
   TuningTable table;
   const TuningProduct product = TuningProductOf(Layer(), std::nullopt);
-  const FfnConfig chosen{2, 1, 1}, measured{1, 4, 2};
+  const FfnConfig chosen{128, 1, 1}, measured{64, 4, 2};
   EXPECT_EQ(TunedFfnConfig(product, 992, chosen, std::nullopt, table).split, chosen.split);
   table.Put({product, 1024, ToTuningConfig(measured), 1, 2});
   const FfnConfig tuned = TunedFfnConfig(product, 992, chosen, std::nullopt, table);
@@ -108,7 +108,7 @@ TEST(TuningChoice, TheFeedForwardIgnoresRecordsThatItCannotRun) {
     table.SetNote([&](const std::string&) { ++notes; });
     table.Put({product, 128, bad, 1, 2});
     for (int i = 0; i < 2; ++i) {
-      EXPECT_EQ(TunedFfnConfig(product, 124, {2, 3, 1}, std::nullopt, table).split, 3);
+      EXPECT_EQ(TunedFfnConfig(product, 124, {128, 3, 1}, std::nullopt, table).split, 3);
     }
     EXPECT_EQ(notes, 1);
     EXPECT_TRUE(table.Records().empty());
@@ -119,10 +119,10 @@ TEST(TuningChoice, AFixedOrderOfSumsIsKept) {
   const TuningProduct product = TuningProductOf(Layer(), 8);
   EXPECT_NE(product, TuningProductOf(Layer(), std::nullopt)) << "records of one mode would serve the other";
   TuningTable table;
-  table.Put({product, 128, ToTuningConfig(FfnConfig{1, 4, 1}), 1, 2});
-  EXPECT_EQ(TunedFfnConfig(product, 124, {2, 8, 1}, 8, table).row_groups, 2) << "split 4 is not split 8";
-  table.Put({product, 128, ToTuningConfig(FfnConfig{1, 8, 2}), 1, 2});
-  EXPECT_EQ(TunedFfnConfig(product, 124, {2, 8, 1}, 8, table).row_groups, 1);
+  table.Put({product, 128, ToTuningConfig(FfnConfig{64, 4, 1}), 1, 2});
+  EXPECT_EQ(TunedFfnConfig(product, 124, {128, 8, 1}, 8, table).tile_rows, 128) << "split 4 is not split 8";
+  table.Put({product, 128, ToTuningConfig(FfnConfig{64, 8, 2}), 1, 2});
+  EXPECT_EQ(TunedFfnConfig(product, 124, {128, 8, 1}, 8, table).tile_rows, 64);
   const auto tunable = MakeFusedFfnTunable(Layer(), 8, FusedFfn::ChooseConfig);
   const std::vector<TuningConfig> candidates = tunable->Candidates(128);
   EXPECT_GE(candidates.size(), 2U);
@@ -248,7 +248,7 @@ TEST_F(TuningGpuTest, TheFeedForwardRunsTheRecordsCut) {
     const std::vector<float> own = Run(*kernel, node, 124);
     int others = 0;
     for (const int split : {1, 2, 8, 16}) {
-      const TuningConfig config = ToTuningConfig(FfnConfig{2, split, 1});
+      const TuningConfig config = ToTuningConfig(FfnConfig{128, split, 1});
       backend_->tuning().Put({OnlyProduct(), 128, config, 1, 2});
       const std::vector<float> tuned = Run(*kernel, node, 124);
       EXPECT_LT(Distance(tuned, own), 1e-4) << "split " << split;
