@@ -34,6 +34,8 @@ struct RecognizerOptions {
   size_t gpu_memory_bytes = 0;  // GPU: the most that steps may take beside the weights; 0: all there is
   // Records the time of every graph node; read it with Recognizer::Profile.
   bool profile = false;
+  // Counts the work of every step, for the least times in StageTimes.
+  bool count_work = false;
 };
 
 struct DecodeOptions {

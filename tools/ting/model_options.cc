@@ -5,10 +5,12 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <iterator>
+#include <set>
 #include <thread>
 
 #include "base/status_macros.h"
 #include "tools/ting/audio_reader.h"
+#include "tools/ting/dispatch_text.h"
 
 namespace ting::tool {
 namespace {
@@ -55,6 +57,11 @@ const char* PrecisionName(Precision precision) {
 CLI::Option* AddModelOptions(CLI::App& app, ModelOptions& options) {
   CLI::Option* model =
       app.add_option("-m,--model", options.path, "engine file (ting build) or WeNet checkpoint directory")->required();
+  AddDeviceOptions(app, options);
+  return model;
+}
+
+void AddDeviceOptions(CLI::App& app, ModelOptions& options) {
   app.add_option("--threads", options.recognizer.num_threads, "threads that compute; 0: one a core")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
@@ -72,8 +79,16 @@ CLI::Option* AddModelOptions(CLI::App& app, ModelOptions& options) {
          [&options](double gb) { options.recognizer.gpu_memory_bytes = static_cast<size_t>(gb * (1 << 30)); },
          "GPU: gigabytes that steps may take beside the weights; default: all there is")
       ->check(CLI::PositiveNumber);
-  return model;
 }
+
+void Verbose::AddOption(CLI::App& app, const std::string& more, const std::string& help) {
+  const std::string bare = more.empty() ? "dispatch" : more;
+  app.add_flag("--verbose{" + bare + "}", told_,
+               help + "dispatch: tell which implementation runs each graph node, and why better ones refused")
+      ->check(CLI::IsMember(std::set<std::string>{bare, "dispatch"}));
+}
+
+bool Verbose::Has(const std::string& what) const { return std::find(told_.begin(), told_.end(), what) != told_.end(); }
 
 void AddModeOption(CLI::App& app, DecodeMode& mode) {
   app.add_option_function<std::string>(
@@ -113,6 +128,12 @@ Status CheckDecodeOptions(const DecodeOptions& options) {
   if (options.nbest > options.beam) {
     return InvalidArgument("--nbest {} is more than --beam {}; raise --beam", options.nbest, options.beam);
   }
+  return {};
+}
+
+Status TellDispatch(const Services& services, const Recognizer& recognizer) {
+  TING_ASSIGN_OR_RETURN(const auto dispatch, recognizer.Dispatch());
+  *services.err << DispatchText(dispatch);
   return {};
 }
 

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "base/status_macros.h"
+#include "kernels/cuda/host_copy.h"
 #include "kernels/cuda/launch.h"
 
 namespace ting::cuda {
@@ -135,6 +136,11 @@ CudaStream::~CudaStream() {
 Status CudaStream::CopyToDevice(void* device, const void* host, size_t bytes) {
   if (bytes == 0) return Status();
   return CudaStatus(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, handle_), "copy to the GPU");
+}
+Status CudaStream::SendToDevice(void* device, const void* host, size_t bytes) {
+  const bool by_kernel =
+      bytes <= kMostHostCopyBytes && bytes % 16 == 0 && reinterpret_cast<uintptr_t>(device) % 16 == 0;
+  return by_kernel ? CopyFromPinned(device, host, bytes, handle_) : CopyToDevice(device, host, bytes);
 }
 Status CudaStream::CopyToHost(void* host, const void* device, size_t bytes) {
   if (bytes == 0) return Status();

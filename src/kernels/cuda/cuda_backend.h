@@ -117,6 +117,7 @@ class CudaStream : public Stream {
   void* lt_workspace() const { return workspace_.data(); }  // CublasLt::kWorkspaceBytes
 
   Status CopyToDevice(void* device, const void* host, size_t bytes) override;
+  Status SendToDevice(void* device, const void* host, size_t bytes) override;
   Status CopyToHost(void* host, const void* device, size_t bytes) override;
   Status Synchronize() override;
 

@@ -1,17 +1,24 @@
 // src/runtime/cuda/cuda_device.cc
 // SPDX-License-Identifier: Apache-2.0
 //
-// One NVIDIA GPU as a Device: memory, streams, kernels, and steps recorded as CUDA graphs.
+// One NVIDIA GPU as a Device: memory, streams, kernels, and steps recorded as CUDA graphs. Steps and nodes are NVTX
+// ranges, which cost nothing unless a profiler looks (a step's graph is launched, not queued node by node, so its nodes
+// show only when it is recorded), and ranges of the trace log while a trace is made.
+#include <nvtx3/nvToolsExt.h>
+
 #include <algorithm>
 #include <atomic>
 #include <bit>
+#include <utility>
 
 #include "base/status_macros.h"
 #include "kernels/cuda/attention_kernels.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/launch.h"
+#include "runtime/cuda/capture_notes.h"
 #include "runtime/gpu_device.h"
+#include "runtime/trace_log.h"
 
 namespace ting {
 namespace {
@@ -58,7 +65,16 @@ class GraphRecording : public Recording {
     if (executable != nullptr) cudaGraphExecDestroy(executable);
   }
   cudaGraphExec_t executable = nullptr;
+  std::shared_ptr<const RecordedNodes> nodes;  // null where no trace was being made
 };
+
+// The ranges that the calling thread has open.
+struct ThreadRanges {
+  std::vector<const StepLabels*> steps;
+  std::vector<size_t> nodes;        // at most one, in the innermost step
+  CaptureNotes* capture = nullptr;  // where that step is being recorded for a trace
+};
+thread_local ThreadRanges thread_ranges;
 
 // Sizes of up to eight steps between powers of two, at least `least`: few recordings, at most 1/8 of the work for
 // padding.
@@ -108,6 +124,15 @@ class CudaDevice : public Device {
                      const std::function<Status()>& issue) override;
   Result<double> Time(Stream& stream, const std::function<Status()>& issue) const override;
 
+  void BeginStep(const StepLabels& labels, const StepWork& work) override;
+  void BeginNode(size_t node) override;
+  void EndRange() override;
+  bool wants_work() const override { return TraceLog::active() != nullptr; }
+  int element_bytes() const override { return static_cast<int>(backend_->element_bytes()); }
+  std::optional<Peaks> peaks() const override {
+    return GpuPeaks(backend_->properties().name, element_bytes(), backend_->compute() == cuda::Compute::kTF32);
+  }
+
  private:
   std::string name_;
   std::unique_ptr<CudaBackend> backend_;
@@ -152,8 +177,14 @@ Status CudaDevice::RunRecorded(Stream& stream, std::unique_ptr<Recording>* recor
   auto& graph = static_cast<GraphRecording&>(**recording);
   const cudaStream_t handle = static_cast<CudaStream&>(stream).handle();
   if (graph.executable == nullptr) {
-    TING_ASSIGN_OR_RETURN(graph.executable, Record(handle, issue));
+    CaptureNotes notes(handle);
+    thread_ranges.capture = TraceLog::active() != nullptr ? &notes : nullptr;
+    auto executable = Record(handle, issue);
+    if (std::exchange(thread_ranges.capture, nullptr) != nullptr) graph.nodes = notes.Take();
+    TING_RETURN_IF_ERROR(executable.status());
+    graph.executable = *executable;
   }
+  if (TraceLog* log = TraceLog::active()) log->Replays(graph.nodes);
   return CudaStatus(cudaGraphLaunch(graph.executable, handle), "graph launch");
 }
 
@@ -170,6 +201,32 @@ Result<double> CudaDevice::Time(Stream& stream, const std::function<Status()>& i
   for (const cudaEvent_t event : events) cudaEventDestroy(event);
   TING_RETURN_IF_ERROR(status);
   return static_cast<double>(ms);
+}
+
+void CudaDevice::BeginStep(const StepLabels& labels, const StepWork& work) {
+  nvtxRangePushA(labels.graph.c_str());
+  thread_ranges.steps.push_back(&labels);
+  if (TraceLog* log = TraceLog::active()) log->BeginStep(labels, work);
+}
+
+void CudaDevice::BeginNode(size_t node) {
+  nvtxRangePushA(thread_ranges.steps.back()->nodes[node].text.c_str());
+  thread_ranges.nodes.push_back(node);
+  if (thread_ranges.capture != nullptr) return;  // nothing runs now: it is noted at the end
+  if (TraceLog* log = TraceLog::active()) log->BeginNode(node);
+}
+
+void CudaDevice::EndRange() {
+  nvtxRangePop();
+  ThreadRanges& ranges = thread_ranges;
+  if (ranges.nodes.empty()) {
+    ranges.steps.pop_back();
+  } else {
+    const size_t node = ranges.nodes.back();
+    ranges.nodes.pop_back();
+    if (ranges.capture != nullptr) return ranges.capture->EndNode(node);
+  }
+  if (TraceLog* log = TraceLog::active()) log->EndRange();
 }
 
 }  // namespace
