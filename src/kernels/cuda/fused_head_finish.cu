@@ -210,7 +210,6 @@ __device__ inline void ForEachGroup(const Group* groups, int count, const Body& 
 
 __global__ void __launch_bounds__(kWarps * 32) FinishTopKKernel(const __grid_constant__ TopKParameters p) {
   __shared__ Waiting waiting[kWarps];
-  LetNextKernelStart();
   WaitForPreviousKernel();
   const int row = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / 32;
   if (row >= p.rows) return;
@@ -258,7 +257,6 @@ __device__ inline float TargetLogp(const TargetParameters& p, int row, int id) {
 // Numbers of rows and targets are looked at when all that is read first has been asked for.
 template <typename T>
 __global__ void __launch_bounds__(kWarps * 32) FinishTargetsKernel(const __grid_constant__ TargetParameters p) {
-  LetNextKernelStart();
   WaitForPreviousKernel();
   const int target = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / 32;
   if (target >= p.targets) return;

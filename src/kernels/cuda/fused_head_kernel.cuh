@@ -470,7 +470,6 @@ __global__ void __launch_bounds__(Threads(kGroups), 1) HeadKernel(const __grid_c
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ uint8_t shared[];
   constexpr int kConsumers = Block<kK, kGroups>::kConsumers;
-  LetNextKernelStart();
   const Block<kK, kGroups> block(p, shared);
   if (threadIdx.x >= kConsumers) {
     if constexpr (kGroups == 2) RegistersDown<40>();
