@@ -48,14 +48,14 @@ Status CheckConfig(const FusedHeadConfig& config, const FusedHeadWeights& weight
 // Where a call's workspace lies.
 struct Workspace {
   float2* sums;
-  float* maxima;
+  head::Group* groups;
   float* kept;
   void* rounded;
 };
 Workspace CarveTopK(Carver& carver, int64_t M, int64_t V) {
   Workspace workspace{};
   workspace.sums = carver.Take<float2>(M * head::Segments(V));
-  workspace.maxima = carver.Take<float>(M * Groups(V));
+  workspace.groups = carver.Take<head::Group>(M * Groups(V));
   workspace.kept = carver.Take<float>(M * Groups(V) * head::kGroup);
   return workspace;
 }
@@ -71,7 +71,7 @@ Parameters MakeParameters(const FusedHeadWeights& weights, const CUtensorMap& w_
   Parameters p{};
   p.w = w_map;
   p.x = input.x, p.gamma = weights.gamma, p.beta = weights.beta, p.bias = weights.bias, p.count = input.range.count;
-  p.sums = workspace.sums, p.maxima = workspace.maxima, p.kept = workspace.kept, p.rounded = workspace.rounded;
+  p.sums = workspace.sums, p.groups = workspace.groups, p.kept = workspace.kept, p.rounded = workspace.rounded;
   p.first_row = static_cast<int>(input.range.first), p.rows = static_cast<int>(input.range.rows);
   p.V = static_cast<int>(weights.V), p.segments = head::Segments(weights.V);
   p.splits = config.splits, p.sharing = config.sharing;
@@ -83,7 +83,7 @@ Parameters MakeParameters(const FusedHeadWeights& weights, const CUtensorMap& w_
 Status LaunchProduct(const FusedHeadWeights& weights, Parameters parameters, const FusedHeadConfig& config, int64_t k,
                      bool dependent, cudaStream_t stream) {
   const int segments = static_cast<int>(CeilDiv(parameters.segments, config.splits));
-  const int steps = 2 * segments * static_cast<int>(weights.K / head::kStageK);
+  const int steps = segments * static_cast<int>(weights.K / head::kStageK);
   parameters.stages = std::min(head::kMaxStages, steps);
   const int64_t row_blocks = CeilDiv(parameters.rows, head::kBlockRows * config.row_groups * config.sharing);
   LaunchShape shape;
@@ -119,22 +119,20 @@ Status FusedHead::Supports(const FusedHeadWeights& weights) {
 }
 
 FusedHeadConfig FusedHead::ChooseConfig(int64_t M, int64_t V, int64_t K) {
-  // Microseconds: of a block without a segment; of a segment by warpgroups; a part more where L2 feeds every block.
-  constexpr double kFixed = 2.5, kPerSegment[] = {0.75, 1.25}, kUnshared = 1.3;
+  // Microseconds: of a block without a segment; of a segment by warpgroups. In whole rounds of the device. Sharing,
+  // which spares L2, measured about 1 us slower at every size (tests/kernels/cuda/fused_head_bench.cc, H200).
+  constexpr double kFixed = 2.5, kPerSegment[] = {0.75, 1.25};
   constexpr int64_t kMultiprocessors = 132;
   FusedHeadConfig best;
   double least = 0;
   for (const int row_groups : {1, 2}) {
     if (row_groups == 2 && K != 256) continue;
     const int64_t tiles = CeilDiv(M, head::kBlockRows * row_groups);
+    const double segment = kPerSegment[row_groups - 1] * static_cast<double>(K) / 256;
     for (int splits = LeastSplits(V); splits <= head::Segments(V); ++splits) {
-      const FusedHeadConfig config{row_groups, splits, tiles >= 8 ? 2 : 1};
-      const int64_t blocks = CeilDiv(tiles, config.sharing) * config.sharing * splits;
-      const double segment = kPerSegment[row_groups - 1] * static_cast<double>(K) / 256 *
-                             (config.sharing == 1 && blocks > kMultiprocessors / 2 ? kUnshared : 1);
-      const double us = static_cast<double>(CeilDiv(blocks, kMultiprocessors)) *
+      const double us = static_cast<double>(CeilDiv(tiles * splits, kMultiprocessors)) *
                         (kFixed + segment * static_cast<double>(CeilDiv(head::Segments(V), splits)));
-      if (least == 0 || us < least) best = config, least = us;
+      if (least == 0 || us < least) best = {row_groups, splits, 1}, least = us;
     }
   }
   return best;
@@ -149,7 +147,8 @@ Result<FusedHead> FusedHead::Create(const FusedHeadWeights& weights) {
   FusedHead head;
   head.weights_ = weights;
   const TmaType type = weights.type == HalfType::kF16 ? TmaType::kF16 : TmaType::kBF16;
-  TING_ASSIGN_OR_RETURN(head.w_map_, MakeTensorMap(type, weights.w, weights.V, weights.K, weights.K, head::kTile, 64));
+  TING_ASSIGN_OR_RETURN(head.w_map_,
+                        MakeTensorMap(type, weights.w, weights.V, weights.K, weights.K, head::kSegment, 64));
   return head;
 }
 
@@ -182,7 +181,7 @@ Status FusedHead::TopK(const FusedHeadInput& input, int64_t k, float* logp, int3
   const Parameters p = MakeParameters(weights_, w_map_, input, CarveTopK(carver, input.range.rows, weights_.V), config);
   TING_RETURN_IF_ERROR(LaunchProduct(weights_, p, config, k, dependent, stream));
   return head::LaunchFinishTopK(
-      {p.sums, p.maxima, p.kept, p.count, logp, ids, p.first_row, p.rows, p.V, p.segments, static_cast<int>(k)},
+      {p.sums, p.groups, p.kept, p.count, logp, ids, p.first_row, p.rows, p.V, p.segments, static_cast<int>(k)},
       dependent, stream);
 }
 

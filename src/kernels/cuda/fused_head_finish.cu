@@ -17,19 +17,44 @@ constexpr uint32_t kAll = 0xFFFFFFFF;
 
 __device__ inline int Lane() { return static_cast<int>(threadIdx.x) % 32; }
 
-// Of one row; `sums` are those of its segments, `stride` apart.
-__device__ inline float LogSumExp(const float2* sums, int64_t stride, int segments) {
-  constexpr float kLn2 = 0.693147181F;
-  float highest = -INFINITY;
-  for (int i = Lane(); i < segments; i += 32) highest = fmaxf(highest, sums[i * stride].x);
-  highest = WarpMax(highest);
-  float sum = 0;
-  for (int i = Lane(); i < segments; i += 32) {
-    const float2 segment = sums[i * stride];
-    sum += segment.y * Exp2(segment.x - highest);
+// The sums of a row's segments, `stride` apart; a lane takes every 32nd. The first are on their way from the start.
+class RowSum {
+ public:
+  __device__ RowSum(const float2* sums, int64_t stride, int segments)
+      : sums_(sums), stride_(stride), segments_(segments) {
+    Fetch(Lane());
   }
-  return fmaf(highest, kLn2, logf(WarpSum(sum)));
-}
+  __device__ float Log() {
+    constexpr float kLn2 = 0.693147181F;
+    float2 total = make_float2(kLowest, 0);  // log2 of a scale, sum relative to it
+    for (int first = Lane(); first - Lane() < segments_; first += 32 * kTogether) {
+      if (first >= 32) Fetch(first);
+#pragma unroll
+      for (const float2& segment : read_) {
+        const float scale = fmaxf(total.x, segment.x);
+        total = make_float2(scale, total.y * Exp2(total.x - scale) + segment.y * Exp2(segment.x - scale));
+      }
+    }
+    const float scale = WarpMax(total.x);
+    return fmaf(scale, kLn2, logf(WarpSum(total.y * Exp2(total.x - scale))));
+  }
+
+ private:
+  static constexpr int kTogether = 2;
+
+  __device__ void Fetch(int first) {
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) {
+      const int segment = first + 32 * i;
+      read_[i] = segment < segments_ ? sums_[segment * stride_] : make_float2(kLowest, 0);
+    }
+  }
+
+  const float2* sums_;
+  const int64_t stride_;
+  const int segments_;
+  float2 read_[kTogether];
+};
 
 // ---- the k best ----------------------------------------------------------------------------------------------------
 
@@ -56,7 +81,7 @@ __device__ inline float KthLargest(float value, int k) {
 
 // A warp's memory on the way from groups to candidates.
 struct Waiting {
-  Best candidates[32 + 128];
+  Best candidates[32 + 32 + 128];
   int groups[32 + 32];
   Best sorted[32];
 };
@@ -64,28 +89,21 @@ struct Waiting {
 // The best candidates so far in order, one a lane; others wait until there are 32 to be merged at once.
 class Selection {
  public:
-  __device__ Selection(const TopKParameters& p, const float* kept, float log_sum, Waiting& waiting)
-      : p_(p), kept_(kept), log_sum_(log_sum), waiting_(waiting) {}
+  __device__ Selection(const TopKParameters& p, const float* kept, float bound, float log_sum, Waiting& waiting)
+      : p_(p), kept_(kept), bound_(bound), log_sum_(log_sum), waiting_(waiting) {}
 
-  // Elements of kept groups that reach the bound, a group a lane.
-  __device__ void AddGroups(int group, bool wanted, float bound) {
-    const uint32_t mask = __ballot_sync(kAll, wanted);
-    if (mask == 0) return;
-    if (wanted) waiting_.groups[groups_ + Rank(mask)] = group;
-    groups_ += __popc(mask);
-    __syncwarp();
-    if (groups_ < 32) return;
-    ReadGroups(32, bound);
-    const int rest = groups_ - 32;
-    const int moved = Lane() < rest ? waiting_.groups[32 + Lane()] : 0;
-    __syncwarp();
-    if (Lane() < rest) waiting_.groups[Lane()] = moved;
-    groups_ = rest;
-    __syncwarp();
+  // A group a lane.
+  __device__ void Add(int number, const Group& group) {
+    const bool reaches = group.element != kNoElement && group.largest >= bound_;
+    const bool several = group.element == kSeveral;
+    AddCandidate(reaches && !several, group.largest, GroupColumn(number, group.element));
+    const uint32_t mask = __ballot_sync(kAll, reaches && several);
+    if (mask != 0) AddGroups(number, mask);
+    MergeFull();
   }
-  __device__ void Finish(float bound, float* logp, int32_t* ids) {
-    ReadGroups(groups_, bound);
-    Merge(candidates_);
+  __device__ void Finish(float* logp, int32_t* ids) {
+    ReadGroups(groups_);
+    if (candidates_ > 0) Merge(0, candidates_);
     if (Lane() < p_.k) logp[Lane()] = best_.value, ids[Lane()] = best_.id;
   }
 
@@ -93,8 +111,21 @@ class Selection {
   // Lanes set in `mask` before this one.
   __device__ static int Rank(uint32_t mask) { return __popc(mask & ((1U << Lane()) - 1)); }
 
+  // The groups of the lanes in `mask` wait to be looked through.
+  __device__ void AddGroups(int number, uint32_t mask) {
+    if ((mask >> Lane() & 1) != 0) waiting_.groups[groups_ + Rank(mask)] = number;
+    groups_ += __popc(mask);
+    __syncwarp();
+    if (groups_ < 32) return;
+    ReadGroups(32);
+    groups_ -= 32;
+    const int moved = Lane() < groups_ ? waiting_.groups[32 + Lane()] : 0;
+    __syncwarp();
+    if (Lane() < groups_) waiting_.groups[Lane()] = moved;
+    __syncwarp();
+  }
   // The first `count` waiting groups, 16 at a time: four lanes a group, twice.
-  __device__ void ReadGroups(int count, float bound) {
+  __device__ void ReadGroups(int count) {
     for (int first = 0; first < count; first += 16) {
       int group[2];
       float4 values[2];
@@ -108,32 +139,33 @@ class Selection {
         }
       }
 #pragma unroll
-      for (int j = 0; j < 2; ++j) AddCandidates(group[j], values[j], bound);
-    }
-  }
-  __device__ void AddCandidates(int group, const float4& values, float bound) {
-    const float v[4] = {values.x, values.y, values.z, values.w};
+      for (int j = 0; j < 2; ++j) {
+        const float v[4] = {values[j].x, values[j].y, values[j].z, values[j].w};
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int id = GroupColumn(group, Lane() % 4 * 4 + i);
-      const bool wanted = group >= 0 && id < p_.V && v[i] >= bound;
-      const uint32_t mask = __ballot_sync(kAll, wanted);
-      // Ranked by the rounded log-probability: what the caller sees as equal is ordered as promised.
-      if (wanted) waiting_.candidates[candidates_ + Rank(mask)] = {v[i] - log_sum_, id};
-      candidates_ += __popc(mask);
-    }
-    __syncwarp();
-    while (candidates_ >= 32) {  // from the end, so that nothing needs to move
-      candidates_ -= 32;
-      MergeFrom(candidates_, 32);
+        for (int i = 0; i < 4; ++i) {
+          const int id = GroupColumn(group[j], Lane() % 4 * 4 + i);
+          AddCandidate(group[j] >= 0 && id < p_.V && v[i] >= bound_, v[i], id);
+        }
+        MergeFull();
+      }
     }
   }
-  __device__ void Merge(int count) {
-    if (count > 0) MergeFrom(0, count);
-    candidates_ = 0;
+  // Ranked by the rounded log-probability: what the caller sees as equal is ordered as promised.
+  __device__ void AddCandidate(bool wanted, float logit, int id) {
+    const uint32_t mask = __ballot_sync(kAll, wanted);
+    if (wanted) waiting_.candidates[candidates_ + Rank(mask)] = {logit - log_sum_, id};
+    candidates_ += __popc(mask);
+  }
+  // From the end, so that nothing needs to move.
+  __device__ void MergeFull() {
+    __syncwarp();
+    while (candidates_ >= 32) {
+      candidates_ -= 32;
+      Merge(candidates_, 32);
+    }
   }
   // Everyone's place is the number of those before it.
-  __device__ void MergeFrom(int first, int count) {
+  __device__ void Merge(int first, int count) {
     const Best mine = Lane() < count ? waiting_.candidates[first + Lane()] : Best{-INFINITY, kNobody};
     if (filled_ >= p_.k && __ballot_sync(kAll, Before(mine, FromLane(best_, p_.k - 1))) == 0) return;
     int place = Lane(), my_place = 0;
@@ -152,36 +184,53 @@ class Selection {
 
   const TopKParameters& p_;
   const float* kept_;
-  const float log_sum_;
+  const float bound_, log_sum_;
   Waiting& waiting_;
   Best best_{-INFINITY, kNobody};
   int filled_ = 0, candidates_ = 0, groups_ = 0;
 };
 
+// Four reads at a time are on their way.
+template <typename Body>
+__device__ inline void ForEachGroup(const Group* groups, int count, const Body& body) {
+  constexpr int kTogether = 4;
+  for (int first = 0; first < count; first += 32 * kTogether) {
+    Group group[kTogether];
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) {
+      const int number = first + 32 * i + Lane();
+      const float2 read = number < count ? *reinterpret_cast<const float2*>(groups + number)
+                                         : make_float2(-INFINITY, __int_as_float(kNoElement));
+      group[i] = {read.x, __float_as_int(read.y)};
+    }
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) body(first + 32 * i + Lane(), group[i]);
+  }
+}
+
 __global__ void __launch_bounds__(kWarps * 32) FinishTopKKernel(const __grid_constant__ TopKParameters p) {
   __shared__ Waiting waiting[kWarps];
-  LetNextKernelStart();
   WaitForPreviousKernel();
   const int row = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / 32;
-  if (row >= (p.count == nullptr ? p.rows : min(*p.count - p.first_row, p.rows))) return;
-  const int groups = p.segments * kSegmentGroups;
-  const float* maxima = p.maxima + int64_t{row} * groups;
-  float own = -INFINITY;
-  for (int i = Lane(); i < groups; i += 32) own = fmaxf(own, maxima[i]);
-  const float log_sum = LogSumExp(p.sums + row, p.rows, p.segments);
-  // k lanes have a column that reaches this. What was not kept has at least k columns before it as well.
-  const float bound = KthLargest(own, p.k) - kSlack;
-  Selection selection(p, p.kept + int64_t{row} * groups * kGroup, log_sum, waiting[threadIdx.x / 32]);
-  for (int first = 0; first < groups; first += 32) {
-    const int group = first + Lane();
-    const float maximum = group < groups ? maxima[group] : -INFINITY;
-    selection.AddGroups(group, maximum > -INFINITY && maximum >= bound, bound);
-  }
-  selection.Finish(bound, p.logp + int64_t{row} * p.k, p.ids + int64_t{row} * p.k);
+  if (row >= p.rows) return;
+  RowSum sum(p.sums + row, p.rows, p.segments);
+  if (p.count != nullptr && row >= *p.count - p.first_row) return;
+  const int count = p.segments * kSegmentGroups;
+  const Group* groups = p.groups + int64_t{row} * count;
+  float largest = -INFINITY;
+  ForEachGroup(groups, count, [&](int, const Group& group) {
+    if (group.element != kNoElement) largest = fmaxf(largest, group.largest);
+  });
+  // k lanes have a column that reaches this. Columns that are not stored have at least k before them as well.
+  const float bound = KthLargest(largest, p.k) - kSlack;
+  Selection selection(p, p.kept + int64_t{row} * count * kGroup, bound, sum.Log(), waiting[threadIdx.x / 32]);
+  ForEachGroup(groups, count, [&](int number, const Group& group) { selection.Add(number, group); });
+  selection.Finish(p.logp + int64_t{row} * p.k, p.ids + int64_t{row} * p.k);
 }
 
 // ---- targets -------------------------------------------------------------------------------------------------------
 
+// This lane's part.
 template <typename T>
 __device__ inline float Dot(const T* a, const T* b, int K) {
   float sum = 0;
@@ -192,26 +241,30 @@ __device__ inline float Dot(const T* a, const T* b, int K) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) sum = fmaf(ToFloat(x[i]), ToFloat(y[i]), sum);
   }
-  return WarpSum(sum);
+  return sum;
 }
 
 template <typename T>
+__device__ inline float TargetLogp(const TargetParameters& p, int row, int id) {
+  RowSum sum(p.sums + row, p.rows, p.segments);
+  const T* rounded = static_cast<const T*>(p.rounded) + int64_t{row} * p.K;
+  float bias = p.bias == nullptr ? 0 : p.bias[id];
+  if (id == p.blank) bias -= p.penalty;
+  const float logit = WarpSum(Dot(rounded, static_cast<const T*>(p.w) + int64_t{id} * p.K, p.K)) + bias;
+  return fminf(logit - sum.Log(), 0.0F);  // two orders of sums: a certain target could be a little more than certain
+}
+
+// Numbers of rows and targets are looked at when all that is read first has been asked for.
+template <typename T>
 __global__ void __launch_bounds__(kWarps * 32) FinishTargetsKernel(const __grid_constant__ TargetParameters p) {
-  LetNextKernelStart();
   WaitForPreviousKernel();
   const int target = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / 32;
-  if (target >= (p.target_count == nullptr ? p.targets : min(*p.target_count, p.targets))) return;
+  if (target >= p.targets) return;
   const int row = p.target_rows[target], id = p.target_ids[target];
-  if (row < 0 || row >= (p.count == nullptr ? p.rows : min(*p.count, p.rows))) return;
-  float logp = -INFINITY;
-  if (id >= 0 && id < p.V) {
-    const T* rounded = static_cast<const T*>(p.rounded) + int64_t{row} * p.K;
-    float logit = Dot(rounded, static_cast<const T*>(p.w) + int64_t{id} * p.K, p.K);
-    if (p.bias != nullptr) logit += p.bias[id];
-    if (id == p.blank) logit -= p.penalty;
-    // Two orders of sums: a certain target could otherwise be a little more than certain.
-    logp = fminf(logit - LogSumExp(p.sums + row, p.rows, p.segments), 0.0F);
-  }
+  const int rows = p.count == nullptr ? p.rows : min(*p.count, p.rows);
+  const int targets = p.target_count == nullptr ? p.targets : *p.target_count;
+  if (target >= targets || row < 0 || row >= rows) return;
+  const float logp = id >= 0 && id < p.V ? TargetLogp<T>(p, row, id) : -INFINITY;
   if (Lane() == 0) p.logp[target] = logp;
 }
 

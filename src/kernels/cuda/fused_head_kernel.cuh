@@ -2,24 +2,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The product of fused_head.h. A block has 64 rows a warpgroup of consumers, normalised once and then held in registers
-// as the A operand of every product; W passes by in tiles of 64 columns, of which a warp's first lane keeps a ring
-// filled. A warpgroup multiplies the next tile while it works on the results of the last one: sums of exponentials, and
-// for the k best, what may be among them.
+// as the A operand of every product; W passes by in segments of 128 columns, of which the producer's lane keeps a ring
+// filled. Two warpgroups take turns: one multiplies while the other works on its results.
 //
-// Why A is in registers: with both operands in shared memory a tile of 64 columns would read 64 x 256 of A and of W for
-// each warpgroup, and with the tiles that arrive shared memory, not the tensor cores, would be the bound.
+// Why A is in registers: with both operands in shared memory a segment would read 64 x 256 of A and 128 x 256 of W for
+// each warpgroup, and with the columns that arrive shared memory, not the tensor cores, would be the bound.
 //
 // Sums: of every segment of 128 columns, from zero, whatever part of the vocabulary a block has; the finishing kernel
 // adds the segments. So the bits do not depend on how the vocabulary is split.
 //
-// The k best: a thread has 16 columns of a row in each tile, a group. Every thread remembers the best maxima of its
-// groups. The least of those that the four threads of a row remember is a bound: at least k columns reach it. Groups
-// that do not are forgotten, the others go to memory (kept) with their maxima, to be ranked by the finishing kernel. So
-// nothing is ever full: were all logits equal or ascending, all groups would be kept.
+// The k best: a thread has 16 columns of a row in each half of a segment, a group. Every thread remembers the largest
+// logits that it saw (of each 8 columns one). The least of those that the four threads of a row remember is a bound: at
+// least k columns reach it. Of most groups no element does, of some a single one, which is stored; if several do, the
+// group is kept as it is, to be looked through by the finishing kernel. So nothing is ever full: were all logits equal
+// or ascending, all groups would be kept. A block's first segment, which meets no bound yet, waits in shared memory for
+// that of the last.
 //
-// Bounds at K = 256, in clocks of a multiprocessor, for 128 rows and a tile: 1024 of tensor cores; of shared memory 512
-// (W, read by two warpgroups) and 256 (W arriving); 512 of special functions. L2 gives about 24 bytes a clock to each,
-// and a tile of 32 KB would take 1365: hence sharing.
+// Bounds at K = 256, in clocks of a multiprocessor, for 128 rows and a segment: 2048 of tensor cores; of shared memory
+// 1024 (W, read by two warpgroups) and 512 (W arriving); 1024 of special functions. L2 gives about 24 bytes a clock to
+// each multiprocessor when all ask, and a segment of 64 KB would take 2730: hence sharing.
 #pragma once
 
 #include "kernels/cuda/fused_head_parameters.h"
@@ -32,10 +33,14 @@ namespace ting::cuda::head {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 constexpr float kLog2E = 1.44269504F;
-constexpr float kLowest = -1e30F;  // stands for -inf where differences are taken
+constexpr int kRowTileBytes = kBlockRows * kSwizzleRowBytes;  // 64 columns of a warpgroup's rows
 
 __device__ inline void NamedBarrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+__device__ inline void NamedBarrierArrive(int id, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
 __device__ inline int RowLimit(const Parameters& p) {
@@ -47,7 +52,7 @@ template <int kK, int kGroups>
 struct Block {
   static constexpr int kRows = kGroups * kBlockRows;
   static constexpr int kConsumers = kGroups * 128;
-  static constexpr int kTileStages = kK / kStageK;
+  static constexpr int kStagesEach = kK / kStageK;  // of a segment
 
   __device__ Block(const Parameters& p, uint8_t* shared) : stages(p.stages) {
     rank = static_cast<int>(blockIdx.x) & (p.sharing - 1);
@@ -65,7 +70,7 @@ struct Block {
     empty = full + kMaxStages;
     full_norm = empty + kMaxStages;
   }
-  __device__ int Steps() const { return segments * 2 * kTileStages; }  // of the ring
+  __device__ int Steps() const { return segments * kStagesEach; }  // of the ring
   __device__ uint8_t* Stage(int stage) const { return ring + stage * kStageBytes; }
 
   const int stages;
@@ -118,11 +123,11 @@ class Producer {
     BulkLoad(block_.gamma, p_.gamma, block_.full_norm, kK * 4);
     BulkLoad(block_.gamma + kK, p_.beta, block_.full_norm, kK * 4);
   }
-  // This block's boxes of the step's tile.
+  // This block's boxes of a step.
   __device__ void Load(int step, int stage) const {
     constexpr int kBoxes = kStageK / 64;
-    const int column = (block_.first_segment * 2 + step / Block<kK, kGroups>::kTileStages) * kTile;
-    const int first_k = step % Block<kK, kGroups>::kTileStages * kStageK;
+    const int column = (block_.first_segment + step / Block<kK, kGroups>::kStagesEach) * kSegment;
+    const int first_k = step % Block<kK, kGroups>::kStagesEach * kStageK;
     uint64_t* full = &block_.full[stage];
     BarrierExpect(full, kStageBytes);
     for (int box = block_.rank; box < kBoxes; box += p_.sharing) {
@@ -155,9 +160,9 @@ class Producer {
   const Block<kK, kGroups>& block_;
 };
 
-using Accumulators = float[kTile / 2];  // of a thread: see Wgmma
+using Accumulators = float[kSegment / 2];  // of a thread: see Wgmma
 
-// The products of one tile after the other.
+// The products of one segment after the other.
 template <typename T, int kK, int kGroups>
 class Multiplier {
  public:
@@ -166,39 +171,40 @@ class Multiplier {
 
   __device__ void Start(Accumulators& sum, const Operand& a) {
 #pragma unroll
-    for (int part = 0; part < kTileStages; ++part) {
+    for (int part = 0; part < kStagesEach; ++part) {
       BarrierWait(&block_.full[stage_], parity_);
       const uint64_t w = TileDescriptor(block_.Stage(stage_));
       WgmmaFence();
 #pragma unroll
       for (int k = 0; k < kStageK / 16; ++k) {
-        Wgmma<T, kTile>::RS(sum, a[part * (kStageK / 16) + k], w + k / 4 * (kBoxBytes >> 4) + k % 4 * 2, part + k > 0);
+        Wgmma<T, kSegment>::RS(sum, a[part * (kStageK / 16) + k], w + k / 4 * (kBoxBytes >> 4) + k % 4 * 2,
+                               part + k > 0);
       }
       WgmmaCommit();
       if (++stage_ == block_.stages) stage_ = 0, parity_ ^= 1;
     }
   }
-  // The results are there, and the stages of the tile may be filled again.
+  // The results are there, and the stages may be filled again; all but the last a little sooner.
   __device__ void Finish(Accumulators& sum) {
+    WgmmaWait<1>();
+#pragma unroll
+    for (int part = 0; part + 1 < kStagesEach; ++part) Release();
     WgmmaWait<0>();
     WgmmaHold(sum);
-#pragma unroll
-    for (int part = 0; part < kTileStages; ++part) {
-      Release(freed_);
-      if (++freed_ == block_.stages) freed_ = 0;
-    }
+    Release();
   }
 
  private:
-  static constexpr int kTileStages = Block<kK, kGroups>::kTileStages;
+  static constexpr int kStagesEach = Block<kK, kGroups>::kStagesEach;
 
-  __device__ void Release(int stage) const {
+  __device__ void Release() {
     const uint32_t lane = threadIdx.x % 32;
     if (sharing_ == 1) {
-      if (lane == 0) BarrierArrive(&block_.empty[stage]);
+      if (lane == 0) BarrierArrive(&block_.empty[freed_]);
     } else if (lane < static_cast<uint32_t>(sharing_)) {
-      BarrierArriveRemote(&block_.empty[stage], lane);
+      BarrierArriveRemote(&block_.empty[freed_], lane);
     }
+    if (++freed_ == block_.stages) freed_ = 0;
   }
 
   const int sharing_;
@@ -220,109 +226,108 @@ __device__ inline float QuadSum(float v) {
   return v + __shfl_xor_sync(0xFFFFFFFF, v, 2);
 }
 
-// What a thread knows about one of its two rows: the upper (kRow 0) or the lower, 8 further down.
-template <int kRemembered>
+// What a thread does about one of its two rows: the upper (kRow 0) or the lower, 8 further down.
+template <int kRow, int kRemembered>
 class RowReader {
  public:
-  __device__ void Begin(const Parameters& p, int row, int limit) {
-    row_ = row, exists_ = row < limit;
-    sums_ = p.sums + row;
+  __device__ RowReader(const Parameters& p, int upper_row, int limit)
+      : row_(upper_row + 8 * kRow), exists_(row_ < limit), stride_(p.rows), sums_(p.sums + row_) {
     if constexpr (kRemembered > 0) {
-      const int64_t group = static_cast<int64_t>(row) * p.segments * kSegmentGroups + threadIdx.x % 4 * 2;
-      maxima_ = p.maxima + group;
+      const int64_t group = static_cast<int64_t>(row_) * p.segments * kSegmentGroups + threadIdx.x % 4 * 2;
+      groups_ = p.groups + group;
       kept_ = reinterpret_cast<float4*>(p.kept + group * kGroup);
 #pragma unroll
-      for (int i = 0; i < kRemembered; ++i) best_[i] = -INFINITY;
+      for (int i = 0; i < kRemembered; ++i) largest_[i] = -INFINITY;
     }
   }
 
-  // The thread's 16 columns of a tile, the first or second of `segment`.
-  template <int kRow, int kSecond>
-  __device__ void Tile(const Accumulators& logits, int segment) {
-    const float highest = Highest<kRow>(logits);
-    float bound = 0;
-    if constexpr (kRemembered > 0) bound = BoundWith(highest);
-    AddExponentials<kRow, kSecond>(logits, highest);
-    if constexpr (kRemembered > 0) {
-      const bool keep = exists_ && highest >= bound;
-      maximum_[kSecond] = keep ? highest : -INFINITY;
-      if (keep) Keep<kRow>(logits, kept_ + (segment * kSegmentGroups + kSecond) * (kGroup / 4));
-    }
+  // The thread's columns of a segment into sum and bound.
+  __device__ void Read(const Accumulators& logits, int segment) {
+    float largest[kParts];
+#pragma unroll
+    for (int part = 0; part < kParts; ++part) largest[part] = Largest<8>(logits, 8 * part);
+    if constexpr (kRemembered > 0) Remember(largest);
+    AddExponentials(logits, fmaxf(fmaxf(largest[0], largest[1]), fmaxf(largest[2], largest[3])), segment);
   }
-  // The four threads of a row put their sums of the segment together.
-  __device__ void EndSegment(const Parameters& p, int segment) {
-    const float highest = QuadMax(log2_scale_);
-    const float sum = QuadSum(sum_ * Exp2(log2_scale_ - highest));
+  // What of a segment may be among the k best.
+  __device__ void Select(const Accumulators& logits, int segment) const {
+    const Group first = SelectHalf<0>(logits, segment), second = SelectHalf<1>(logits, segment);
     if (!exists_) return;
-    if (threadIdx.x % 4 == 0) sums_[static_cast<int64_t>(segment) * p.rows] = make_float2(highest, sum);
-    if constexpr (kRemembered > 0) {
-      *reinterpret_cast<float2*>(maxima_ + segment * kSegmentGroups) = make_float2(maximum_[0], maximum_[1]);
-    }
+    *reinterpret_cast<float4*>(groups_ + segment * kSegmentGroups) =
+        make_float4(first.largest, __int_as_float(first.element), second.largest, __int_as_float(second.element));
   }
 
  private:
+  static constexpr int kColumns = 2 * kGroup, kParts = kColumns / 8;
   static constexpr int kSlots = kRemembered > 0 ? kRemembered : 1;
 
-  template <int kRow>
-  __device__ static float At(const Accumulators& logits, int i) {
-    return logits[i / 2 * 4 + 2 * kRow + i % 2];
+  __device__ static float At(const Accumulators& logits, int i) { return logits[i / 2 * 4 + 2 * kRow + i % 2]; }
+  template <int kCount>
+  __device__ static float Largest(const Accumulators& logits, int first) {
+    float largest[2] = {At(logits, first), At(logits, first + 1)};
+#pragma unroll
+    for (int i = 2; i < kCount; ++i) largest[i % 2] = fmaxf(largest[i % 2], At(logits, first + i));
+    return fmaxf(largest[0], largest[1]);
   }
-  template <int kRow>
-  __device__ static float Highest(const Accumulators& logits) {
-    float highest[4];
+  __device__ void Remember(const float (&values)[kParts]) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) highest[i] = At<kRow>(logits, i);
+    for (float value : values) {
 #pragma unroll
-    for (int i = 4; i < kGroup; ++i) highest[i % 4] = fmaxf(highest[i % 4], At<kRow>(logits, i));
-    return fmaxf(fmaxf(highest[0], highest[1]), fmaxf(highest[2], highest[3]));
-  }
-  // The largest value that k columns are known to reach, lowered by the slack.
-  __device__ float BoundWith(float maximum) {
-#pragma unroll
-    for (int i = 0; i < kSlots; ++i) {
-      const float larger = fmaxf(best_[i], maximum);
-      maximum = fminf(best_[i], maximum);
-      best_[i] = larger;
+      for (int i = 0; i < kSlots; ++i) {
+        const float larger = fmaxf(largest_[i], value);
+        value = fminf(largest_[i], value);
+        largest_[i] = larger;
+      }
     }
-    return QuadMin(best_[kSlots - 1]) - kSlack;
+    bound_ = QuadMin(largest_[kSlots - 1]) - kSlack;
   }
-  // Sums are relative to 2^log2_scale_, the largest exponential of the segment so far, to which `highest` may add.
-  template <int kRow, int kSecond>
-  __device__ void AddExponentials(const Accumulators& logits, float highest) {
-    float scale = fmaxf(highest, kLowest) * kLog2E;
-    float sums[2] = {0, 0};
-    if constexpr (kSecond == 1) {
-      scale = fmaxf(scale, log2_scale_);
-      sums[0] = sum_ * Exp2(log2_scale_ - scale);
-    }
+  // Relative to the largest of them; then the four threads of a row put theirs together.
+  __device__ void AddExponentials(const Accumulators& logits, float largest, int segment) const {
+    const float scale = fmaxf(largest, kLowest) * kLog2E;
+    float sums[4] = {0, 0, 0, 0};
 #pragma unroll
-    for (int i = 0; i < kGroup; ++i) sums[i % 2] += Exp2(fmaf(At<kRow>(logits, i), kLog2E, -scale));
-    log2_scale_ = scale, sum_ = sums[0] + sums[1];
+    for (int i = 0; i < kColumns; ++i) sums[i % 4] += Exp2(fmaf(At(logits, i), kLog2E, -scale));
+    const float largest_scale = QuadMax(scale);
+    const float sum = QuadSum(((sums[0] + sums[1]) + (sums[2] + sums[3])) * Exp2(scale - largest_scale));
+    if (exists_ && threadIdx.x % 4 == 0) {
+      sums_[static_cast<int64_t>(segment) * stride_] = make_float2(largest_scale, sum);
+    }
   }
-  template <int kRow>
-  __device__ static void Keep(const Accumulators& logits, float4* kept) {
+  template <int kHalf>
+  __device__ Group SelectHalf(const Accumulators& logits, int segment) const {
+    Group group{Largest<kGroup>(logits, kHalf * kGroup), kNoElement};
+    if (!exists_ || !(group.largest >= bound_)) return group;
+    uint32_t reach = 0;
+#pragma unroll
+    for (int i = 0; i < kGroup; ++i) {
+      if (At(logits, kHalf * kGroup + i) >= bound_) reach |= 1U << i;
+    }
+    group.element = __ffs(static_cast<int>(reach)) - 1;
+    if ((reach & (reach - 1)) == 0) return group;
+    group.element = kSeveral;
+    float4* kept = kept_ + (segment * kSegmentGroups + kHalf) * (kGroup / 4);
 #pragma unroll
     for (int i = 0; i < kGroup / 4; ++i) {
-      kept[i] = make_float4(At<kRow>(logits, 4 * i), At<kRow>(logits, 4 * i + 1), At<kRow>(logits, 4 * i + 2),
-                            At<kRow>(logits, 4 * i + 3));
+      const int at = kHalf * kGroup + 4 * i;
+      kept[i] = make_float4(At(logits, at), At(logits, at + 1), At(logits, at + 2), At(logits, at + 3));
     }
+    return group;
   }
 
-  int row_ = 0;
-  bool exists_ = false;
-  float log2_scale_ = 0, sum_ = 0;
-  float best_[kSlots];  // maxima of the thread's groups, descending
-  float maximum_[2];    // of the groups of this segment, if kept
-  float2* sums_ = nullptr;
-  float* maxima_ = nullptr;
+  const int row_;
+  const bool exists_;
+  const int stride_;
+  float2* const sums_;
+  Group* groups_ = nullptr;
   float4* kept_ = nullptr;
+  float largest_[kSlots];  // that the thread saw, descending
+  float bound_ = -INFINITY;
 };
 
 template <typename T, int kK, int kGroups, int kRemembered>
 class Consumer {
  public:
   using Products = Multiplier<T, kK, kGroups>;
-  using Reader = RowReader<kRemembered>;
   __device__ Consumer(const Parameters& p, const Block<kK, kGroups>& block)
       : p_(p),
         block_(block),
@@ -339,20 +344,13 @@ class Consumer {
     if (!NormaliseRows()) return;
     typename Products::Operand a;
     LoadOperand(a);
-    Products products(p_, block_);
-    Accumulators first, second;
-    products.Start(first, a);
     if constexpr (kRemembered == 0) StoreRounded();
-    Reader upper, lower;
-    const int row = block_.row0 + warp_ * 16 + thread_ % 32 / 4;
-    upper.Begin(p_, row, limit_), lower.Begin(p_, row + 8, limit_);
-    // The last segment apart: a product that only may be under way would make the compiler wait for each of them.
-    int i = 0;
-    for (; i + 1 < block_.segments; ++i) ReadSegment<true>(i, products, a, first, second, upper, lower);
-    ReadSegment<false>(i, products, a, first, second, upper, lower);
+    ReadSegments(a);
   }
 
  private:
+  static constexpr int kTurn = 3;  // barriers 3 and 4: the turn of a warpgroup; 1 and 2 are their own
+
   // The block's bias, the penalty in it; columns past V: -inf, whose products are 0. Without a norm: v * 1 + 0.
   __device__ void FetchVectors() const {
     for (int i = thread_; i < block_.segments * kSegment; i += Block<kK, kGroups>::kConsumers) {
@@ -385,25 +383,64 @@ class Consumer {
     const int lane = thread_ % 32, row = warp_ % 4 * 16 + lane % 16;
 #pragma unroll
     for (int k = 0; k < kK / 16; ++k) {
-      const uint8_t* tile = rows_ + k / 4 * kBoxBytes;
+      const uint8_t* tile = rows_ + k / 4 * kRowTileBytes;
       LoadMatrices(a[k], SharedAddress(tile + SwizzledByte(row, k % 4 * 16 + lane / 16 * 8)));
     }
   }
-  // Segment i of the block, whose first tile is being multiplied.
-  template <bool kMore>
-  __device__ __forceinline__ void ReadSegment(int i, Products& products, const typename Products::Operand& a,
-                                              Accumulators& first, Accumulators& second, Reader& upper,
-                                              Reader& lower) const {
-    const int segment = block_.first_segment + i;
-    products.Finish(first);
-    products.Start(second, a);
-    AddBias(first, 2 * i);
-    upper.template Tile<0, 0>(first, segment), lower.template Tile<1, 0>(first, segment);
-    products.Finish(second);
-    if constexpr (kMore) products.Start(first, a);
-    AddBias(second, 2 * i + 1);
-    upper.template Tile<0, 1>(second, segment), lower.template Tile<1, 1>(second, segment);
-    upper.EndSegment(p_, segment), lower.EndSegment(p_, segment);
+  __device__ void ReadSegments(const typename Products::Operand& a) const {
+    Products products(p_, block_);
+    Accumulators sum;
+    const int row = block_.row0 + warp_ * 16 + thread_ % 32 / 4;
+    RowReader<0, kRemembered> upper(p_, row, limit_);
+    RowReader<1, kRemembered> lower(p_, row, limit_);
+    const int held = kRemembered > 0 && block_.segments > 1 ? 1 : 0;
+    if (held > 0) NamedBarrier(1 + group_, 128);  // the rows have been read by all
+#pragma unroll 1
+    for (int i = 0; i < block_.segments + held; ++i) {
+      const bool again = i == block_.segments;  // the first segment, with the bound of the last
+      const int segment = block_.first_segment + (again ? 0 : i);
+      if (!again) {
+        Multiply(i, products, a, sum);
+        upper.Read(sum, segment), lower.Read(sum, segment);
+      }
+      if constexpr (kRemembered > 0) {
+        if (held > 0 && i == 0) {
+          Hold(sum);
+          continue;
+        }
+        if (again) Recall(sum);
+        upper.Select(sum, segment), lower.Select(sum, segment);
+      }
+    }
+  }
+  // Logits of the block's segment i. Two warpgroups take turns: the tensor cores work for one, while the other reads.
+  __device__ void Multiply(int i, Products& products, const typename Products::Operand& a, Accumulators& sum) const {
+    if (kGroups == 2 && i + group_ > 0) NamedBarrier(kTurn + group_, 256);
+    products.Start(sum, a);
+    if (kGroups == 2 && i + 1 < block_.segments + 1 - group_) NamedBarrierArrive(kTurn + 1 - group_, 256);
+    products.Finish(sum);
+    const float* bias = block_.bias + i * kSegment + thread_ % 4 * 2;
+#pragma unroll
+    for (int j = 0; j < kSegment / 8; ++j) {
+      const float2 b = *reinterpret_cast<const float2*>(bias + 8 * j);
+      sum[4 * j] += b.x, sum[4 * j + 1] += b.y, sum[4 * j + 2] += b.x, sum[4 * j + 3] += b.y;
+    }
+  }
+  // A thread's logits to and from where the rows were.
+  __device__ void Hold(const Accumulators& sum) const {
+    float4* held = reinterpret_cast<float4*>(rows_) + thread_ % 128;
+#pragma unroll
+    for (int j = 0; j < kSegment / 8; ++j) {
+      held[128 * j] = make_float4(sum[4 * j], sum[4 * j + 1], sum[4 * j + 2], sum[4 * j + 3]);
+    }
+  }
+  __device__ void Recall(Accumulators& sum) const {
+    const float4* held = reinterpret_cast<const float4*>(rows_) + thread_ % 128;
+#pragma unroll
+    for (int j = 0; j < kSegment / 8; ++j) {
+      const float4 four = held[128 * j];
+      sum[4 * j] = four.x, sum[4 * j + 1] = four.y, sum[4 * j + 2] = four.z, sum[4 * j + 3] = four.w;
+    }
   }
   // The rows as they are multiplied, for the targets; one block of all that have them.
   __device__ void StoreRounded() const {
@@ -414,19 +451,10 @@ class Consumer {
       const int row = i / kEights, k = i % kEights * 8;
       const int64_t target = block_.row0 + group_ * kBlockRows + row;
       if (target >= limit_) return;
-      const uint8_t* source = rows_ + k / 64 * kBoxBytes + SwizzledByte(row, k % 64);
+      const uint8_t* source = rows_ + k / 64 * kRowTileBytes + SwizzledByte(row, k % 64);
       *reinterpret_cast<uint4*>(rounded + target * kK + k) = *reinterpret_cast<const uint4*>(source);
     }
   }
-  __device__ void AddBias(Accumulators& sum, int tile) const {
-    const float* bias = block_.bias + tile * kTile + thread_ % 4 * 2;
-#pragma unroll
-    for (int i = 0; i < kTile / 8; ++i) {
-      const float2 b = *reinterpret_cast<const float2*>(bias + 8 * i);
-      sum[4 * i] += b.x, sum[4 * i + 1] += b.y, sum[4 * i + 2] += b.x, sum[4 * i + 3] += b.y;
-    }
-  }
-
   const Parameters& p_;
   const Block<kK, kGroups>& block_;
   const int thread_, warp_, group_;
@@ -442,7 +470,6 @@ __global__ void __launch_bounds__(Threads(kGroups), 1) HeadKernel(const __grid_c
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ uint8_t shared[];
   constexpr int kConsumers = Block<kK, kGroups>::kConsumers;
-  LetNextKernelStart();
   const Block<kK, kGroups> block(p, shared);
   if (threadIdx.x >= kConsumers) {
     if constexpr (kGroups == 2) RegistersDown<40>();

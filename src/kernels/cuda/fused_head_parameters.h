@@ -15,40 +15,47 @@
 
 namespace ting::cuda::head {
 
-inline constexpr int kTile = 64;            // columns of one product
-inline constexpr int kSegment = 2 * kTile;  // columns whose sum of exponentials is stored
-inline constexpr int kGroup = 16;           // columns of a tile that one thread has of a row
+inline constexpr int kSegment = 128;  // columns of a product, whose sum of exponentials is stored
+inline constexpr int kGroup = 16;     // columns of half a segment that one thread has of a row
 inline constexpr int kSegmentGroups = kSegment / kGroup;
-inline constexpr int kBlockRows = 64;       // of a warpgroup
-inline constexpr int kBoxBytes = 64 * 128;  // 64 columns by 64 of K
-inline constexpr int kStageK = 256;         // of a stage of the ring: four boxes
+inline constexpr int kBlockRows = 64;             // of a warpgroup
+inline constexpr int kBoxBytes = kSegment * 128;  // a segment by 64 of K
+inline constexpr int kStageK = 128;               // of a stage of the ring: two boxes
 inline constexpr int kStageBytes = kStageK / 64 * kBoxBytes;
 inline constexpr int kMaxStages = 4;
 inline constexpr int kMaxBlockSegments = 40;  // whose bias fits beside the ring
 inline constexpr int kNobody = 0x7FFFFFFF;    // id of a best symbol that does not exist
 
+inline constexpr float kLowest = -1e30F;  // stands for -inf where differences are taken
 // A threshold for the k best is lowered by that much: logits closer than this may be equal as log-probabilities.
 inline constexpr float kSlack = 0.01F;
 
 constexpr int Segments(int64_t V) { return static_cast<int>((V + kSegment - 1) / kSegment); }
 
-// Group g of a row: of segment g / 8, of the lane g / 2 % 4 of a quad, of the first or second tile g % 2. Its element
-// i:
+// Group g of a row: of segment g / 8, of lane g / 2 % 4 of four, of the first or second half g % 2. Its element i:
 constexpr int GroupColumn(int g, int i) {
-  return g / kSegmentGroups * kSegment + g % 2 * kTile + i / 2 * 8 + g / 2 % 4 * 2 + i % 2;
+  return g / kSegmentGroups * kSegment + g % 2 * (kSegment / 2) + i / 2 * 8 + g / 2 % 4 * 2 + i % 2;
 }
 
+// What is known of a group: its largest logit, and which of its elements may be among the k best: none, one, or
+// several, and then all of the group are kept.
+struct Group {
+  float largest;
+  int element;  // or:
+};
+inline constexpr int kNoElement = -1, kSeveral = kGroup;
+
 struct Parameters {
-  CUtensorMap w;  // boxes of 64 x 64
+  CUtensorMap w;  // boxes of a segment by 64
   const float* x;
   const float* gamma;
   const float* beta;
   const float* bias;
   const int32_t* count;
   float2* sums;   // [segments, rows]: log2 of the largest exponential, sum of exponentials relative to it
-  float* maxima;  // [rows, groups]: of a group; -inf: not kept. Of kTopK, as `kept`
+  Group* groups;  // [rows, groups]. Of the k best, as `kept`
   float* kept;    // [rows, groups, 16] logits
-  void* rounded;  // [rows, K]: norm(x) as it was multiplied. Of kTargets
+  void* rounded;  // [rows, K]: norm(x) as it was multiplied. Of targets
   int first_row;  // among those that `count` counts
   int rows, V, segments;
   int splits, sharing, stages;
@@ -56,7 +63,7 @@ struct Parameters {
   float penalty, eps;
 };
 
-// Best group maxima of a row that each of the four threads that share it remembers; four times that is k at most.
+// Largest values of a row that each of the four threads that share it remembers; k is at most four times that.
 constexpr int RememberedFor(int64_t k) { return k == 0 ? 0 : k <= 12 ? 3 : 8; }
 
 // Shared memory from a multiple of 1024 on: rows | ring | gamma, beta | bias of the block | barriers.
@@ -82,7 +89,7 @@ Kernel FindKernel(int64_t K, int row_groups, int64_t k);
 
 struct TopKParameters {
   const float2* sums;
-  const float* maxima;
+  const Group* groups;
   const float* kept;
   const int32_t* count;
   float* logp;
