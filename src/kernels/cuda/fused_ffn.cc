@@ -84,28 +84,30 @@ Status FusedFfn::Supports(const FusedFfnWeights& weights) {
 Status FusedFfn::SupportsConfig(const FfnConfig& config, int64_t F) { return CheckConfig(config, F); }
 
 FfnConfig FusedFfn::ChooseConfig(int64_t M, int64_t F) {
-  // Microseconds of a block: launch and ends; each chunk of 64 hidden units; sums by way of other blocks. 64 and 128
-  // rows are fitted to tests/kernels/cuda/fused_ffn_bench.cc on an H200, 32 rows estimated from the phases of 64.
+  // Microseconds of a block: launch and ends; each chunk of 64 hidden units; sums by way of other blocks. Fitted to
+  // tests/kernels/cuda/fused_ffn_bench.cc on an H200.
   struct Costs {
     int tile_rows;
-    double fixed, chunk, split_squared;
+    double fixed, chunk, split_squared, shared;  // of the time of a chunk, if two tiles share the weights
   };
-  constexpr Costs kCosts[] = {{32, 3.2, 1.1, 0.006}, {64, 3.8, 1.3, 0.011}, {128, 8.3, 1.55, 0.017}};
-  constexpr double kShared = 0.8;  // of the time of a chunk, if two tiles of a cluster share the weights
+  constexpr Costs kCosts[] = {{32, 4.0, 1.2, 0.003, 1}, {64, 6.65, 1.105, 0.0015, 0.92}, {128, 12.9, 1.45, 0, 0.98}};
   FfnConfig best{128, 1, 1};
   double least = 0;
   for (const Costs& costs : kCosts) {
+    const int64_t tiles = (M + costs.tile_rows - 1) / costs.tile_rows;
     for (int split = 1; split <= kMaxCluster; ++split) {
-      const int64_t tiles = (M + costs.tile_rows - 1) / costs.tile_rows;
-      const FfnConfig config{costs.tile_rows, split, split == 1 && tiles > 1 && costs.tile_rows != 32 ? 2 : 1};
-      if (!CheckConfig(config, F).ok()) continue;
-      const int64_t clusters = (tiles + config.sharing - 1) / config.sharing;
-      const int at_once = ClustersAtOnce(split * config.sharing);
-      const int chunks = ffn::SliceChunks(Units(F), ffn::UnitChunks(F), split);
-      const double products = costs.chunk * chunks * (config.sharing > 1 ? kShared : 1);
-      const double exchange = split > 1 ? costs.split_squared * split * split : 0;
-      const double us = static_cast<double>((clusters + at_once - 1) / at_once) * (costs.fixed + products + exchange);
-      if (least == 0 || us < least) best = config, least = us;
+      const int most_sharing = tiles > 1 && split <= 4 ? 2 : 1;  // larger clusters lose more than they save
+      for (int sharing = 1; sharing <= most_sharing; ++sharing) {
+        const FfnConfig config{costs.tile_rows, split, sharing};
+        if (!CheckConfig(config, F).ok()) continue;
+        const int64_t clusters = (tiles + sharing - 1) / sharing;
+        const int at_once = ClustersAtOnce(split * sharing);
+        const int chunks = ffn::SliceChunks(Units(F), ffn::UnitChunks(F), split);
+        const double products = costs.chunk * chunks * (sharing > 1 ? costs.shared : 1);
+        const double exchange = split > 1 ? costs.split_squared * split * split : 0;
+        const double us = static_cast<double>((clusters + at_once - 1) / at_once) * (costs.fixed + products + exchange);
+        if (least == 0 || us < least) best = config, least = us;
+      }
     }
   }
   return best;

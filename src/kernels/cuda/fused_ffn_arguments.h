@@ -22,8 +22,8 @@ inline constexpr int kStageBytes = kStageBoxes * kBoxBytes;
 inline constexpr int kMaxStages = 8;
 inline constexpr int kBarrierBytes = 1024;  // also keeps what follows aligned
 // Floats from row to row of the partial sums, so that what half a warp stores, 4 rows of 8 floats, falls into different
-// banks. Those of 32-row tiles are two halves [32][kHalfD], in which column c of row r lies at c ^ HalfSwizzle(r): a warp
-// stores 8 columns of 4 even rows.
+// banks. Those of 32-row tiles are two halves [32][kHalfD], in which column c of row r lies at c ^ HalfSwizzle(r), for
+// what a warp stores is 8 columns of 4 even rows.
 inline constexpr int kPartialStride = kD + 8;
 inline constexpr int kHalfD = kD / 2;
 constexpr int HalfSwizzle(int row) { return row / 2 % 4 * 8; }
@@ -75,7 +75,7 @@ constexpr SharedLayout LayoutOf(int tile_rows, int stages, int slice_chunks, int
   layout.received = layout.ring + stages * kStageBytes;
   layout.vectors = layout.received;
   if (tile_rows == 32) {
-    if (split > 1) layout.vectors += OwnRows(tile_rows, split) * split * kD * 4;
+    layout.vectors += OwnRows(tile_rows, split) * (split - 1) * kD * 4;
   } else {
     const int partial_end = kBarrierBytes + tile_rows * kPartialStride * 4;
     if (layout.vectors < partial_end) layout.vectors = partial_end;

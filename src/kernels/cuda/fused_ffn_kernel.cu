@@ -51,10 +51,10 @@ __device__ __forceinline__ void Finish(const Arguments& arguments, const Place& 
   }
 }
 
-// The slice's share of 32 rows, which the other blocks of the tile have not all received when it ends.
+// The slice's share of 32 rows, which the other blocks of the tile have not all received when this returns.
 template <typename T, Activation kActivation>
 __device__ __forceinline__ void MultiplyAndSend(const Arguments& arguments, const Ring& ring, const Place& place,
-                                                const Exchange& exchange, uint8_t* x_tiles, uint8_t* hidden,
+                                                const Exchange& exchange, const uint8_t* x_tiles, uint8_t* hidden,
                                                 const float* bias, int rows, int warp, int lane) {
   const int group = warp / 4, column = group * 64 + warp % 4 * 16, tile_rows = rows - place.first_row;
   NamedBarrier(1, kConsumers);
@@ -71,25 +71,25 @@ __device__ __forceinline__ void MultiplyAndSend(const Arguments& arguments, cons
   PushHalf(arguments, place, exchange, 1, tile_rows, warp, lane);
 }
 
-// The slice's share of 64 or 128 rows, into `exchange.partial`.
+// The slice's share of 64 or 128 rows, into `partial`. Before sums are stored, a barrier: the other warpgroup may still
+// read what they overwrite.
 template <typename T, Activation kActivation, int kTileRows>
 __device__ __forceinline__ void Multiply(const Arguments& arguments, const Ring& ring, const Place& place,
-                                         const Exchange& exchange, uint8_t* x_tiles, uint8_t* hidden,
-                                         const float* bias, int warp, int lane) {
+                                         const uint8_t* x_tiles, uint8_t* hidden, const float* bias, float* partial,
+                                         int warp, int lane) {
   const int group = warp / 4;
-  // Before the sums are stored, a barrier: the other warpgroup may still read what they overwrite.
   if constexpr (kTileRows == 64) {
     NamedBarrier(1, kConsumers);
     float acc[64];
     MultiplyColumns<T, kActivation>(acc, arguments, ring, place, x_tiles, hidden, bias, group, warp, lane);
     NamedBarrier(1, kConsumers);
-    StorePartial(acc, exchange.partial, warp % 4 * 16, group * 128, lane);
+    StorePartial(acc, partial, warp % 4 * 16, group * 128, lane);
   } else {
     NamedBarrier(2 + group, 128);
     float acc[128];
     MultiplyRows<T, kActivation>(acc, arguments, ring, place, x_tiles + group * kStageBytes, bias, lane);
     NamedBarrier(1, kConsumers);
-    StorePartial(acc, exchange.partial, warp * 16, 0, lane);
+    StorePartial(acc, partial, warp * 16, 0, lane);
   }
 }
 
@@ -101,8 +101,8 @@ __device__ __forceinline__ void ConsumerRole(const Arguments& arguments, const R
   float* vectors = reinterpret_cast<float*>(shared + layout.vectors);
   StartVectors(arguments, place, vectors);
   WaitForPreviousKernel();
-  InputRows<kTileRows * 32 / kConsumers> input(warp, lane);
-  input.Load(arguments.x, place.first_row, arguments.rows);  // more than there may be: their number arrives no sooner
+  // More rows than there may be: their number arrives no sooner.
+  InputRows<kTileRows> input(arguments.x, place.first_row, arguments.rows, warp, lane);
   const int rows = ValidRows(arguments);
   CopiesAsyncWait();
   if (place.cluster_first_row >= rows) {
@@ -112,16 +112,16 @@ __device__ __forceinline__ void ConsumerRole(const Arguments& arguments, const R
     return;
   }
   NamedBarrier(1, kConsumers);  // the vectors
-  if (arguments.norm_gamma != nullptr) input.Normalise(vectors + kGamma, vectors + kBeta, arguments.norm_eps);
-  input.template Store<T>(x_tiles);
+  input.template Store<T>(arguments, vectors, x_tiles);
   FenceAsyncProxy();
   const Exchange exchange{reinterpret_cast<float*>(x_tiles), reinterpret_cast<float*>(shared + layout.second_half),
                           reinterpret_cast<float*>(shared + layout.received), received};
   uint8_t* hidden = shared + layout.hidden;
+  const float* b1 = vectors + kB1;
   if constexpr (kTileRows == 32) {
-    MultiplyAndSend<T, kActivation>(arguments, ring, place, exchange, x_tiles, hidden, vectors + kB1, rows, warp, lane);
+    MultiplyAndSend<T, kActivation>(arguments, ring, place, exchange, x_tiles, hidden, b1, rows, warp, lane);
   } else {
-    Multiply<T, kActivation, kTileRows>(arguments, ring, place, exchange, x_tiles, hidden, vectors + kB1, warp, lane);
+    Multiply<T, kActivation, kTileRows>(arguments, ring, place, x_tiles, hidden, b1, exchange.partial, warp, lane);
   }
   Finish<kTileRows>(arguments, place, exchange, vectors, rows, warp, lane);
 }

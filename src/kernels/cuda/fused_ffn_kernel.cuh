@@ -17,19 +17,22 @@
 //              rows are spread over more multiprocessors, and each sends half as many sums.
 //   producer   W1[0], W1[1], W2[0], W1[2], W2[1], ... through a ring of 32 KB stages; the first of them before the
 //              previous kernel has ended, because weights do not depend on it
-//   end        block j of a tile finishes rows j, j + split, ...: the others send it their sums of them, which it adds
-//              in the order of the slices
+//   end        block j of a tile finishes rows j, j + split, ...: it adds the others' sums of them, which it reads
+//   where
+//              they are or, of 32-row tiles, has been sent, in the order of the slices
 //
 // Bounds for D = 256, F = 2048 (1.05 MFLOP a row and product, 2 MB of weights), in clocks of an SM. 64 rows and a chunk
-// are 512 + 512 of tensor cores, 768 of special functions for swish (1.5 a hidden unit, 16 a clock, with two warpgroups
-// at a time half of it each), and of shared memory 512 + 256 (64 x 256 operands) and 512 (arriving weights; once for
-// 128 rows). So 128 rows and a chunk take at least 2048, bound by tensor cores and shared memory alike, and 64 rows
-// 1470, bound by shared memory. Batch 64 (M = 7936) on 124 SMs: 16 chunks of 128 rows, 32 800 clocks or 18 us, plus the
-// ends. Batch 1 with 16 slices: both products of 128 hidden units and the activation one after the other, 2900 clocks;
-// their 128 KB of weights arrive while the previous kernel ends; then every block sends 60 KB of sums to the others, at
-// 10 to 16 bytes a clock when they are read one by one. 32 rows take half of both.
-// Registers, 128 rows: 128 + 32 accumulators and 16 of the A operand, so that the producer is a whole warpgroup, which
-// hands its registers to the others.
+// are 512 + 512 of tensor cores, 512 of special functions for swish (2 a hidden unit, 16 a clock), and of shared memory
+// 512 + 256 (64 x 256 operands) and 512 (arriving weights; once for 128 rows). So 128 rows and a chunk take at least
+// 2048, bound by tensor cores and shared memory alike, and 64 rows 1470, bound by shared memory. Batch 64 (M = 7936) on
+// 124 SMs: 16 chunks of 128 rows, 32 800 clocks or 18 us, plus the ends; measured, 2750 clocks a chunk and 22 000 for
+// the ends, of which 7000 go by until x is there (both slices read it from L2, 16 MB in all) and 12 000 on sums. Two
+// other orders were tried: turns of the warpgroups at the tensor cores, with 128 hidden units at a time (37 to 40 us
+// instead of 35.4), and products issued between parts of the activation (35.0 instead of 34.6). Batch 1 with 16 slices:
+// both products of 128 hidden units and the activation one after the other, 2700 clocks, bound by the weights in shared
+// memory; then 30 KB of sums for the other blocks, at 14 to 18 bytes a clock of remote shared memory however they are
+// sent (stores and bulk copies alike; loads 10). Registers, 128 rows: 128 + 32 accumulators and 16 of the A operand, so
+// that the producer is a whole warpgroup, which hands its registers to the others.
 #pragma once
 
 #include "kernels/cuda/fused_ffn_rows.cuh"
@@ -152,24 +155,18 @@ class Producer {
 
 // ---- products ------------------------------------------------------------------------------------------------------
 
-// Approximate instructions, whose error (2 ulp each) is far below the rounding to T that follows. Two reciprocals are
-// made of one, because special functions take as long as the products: 1 / a = b / (a b). The limit keeps a b finite,
-// where sigmoid is 0 for any purpose.
-__device__ __forceinline__ void SwishPair(float& u, float& v) {
-  const auto denominator = [](float x) {
-    float e;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(fminf(x * -1.44269504F, 60.0F)));
-    return 1.0F + e;
-  };
-  const float a = denominator(u), b = denominator(v);
-  float r;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(a * b));
-  u *= r * b, v *= r * a;
+// Approximate instructions for swish, whose error (2 ulp each) is far below the rounding to T that follows. exp2 is
+// infinite and swish 0 for large negative v.
+__device__ __forceinline__ float Swish(float v) {
+  float e, r;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(v * -1.44269504F));
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(1.0F + e));
+  return v * r;
 }
 template <Activation kActivation>
 __device__ __forceinline__ void ActivatePair(float& u, float& v) {
   if constexpr (kActivation == Activation::kSwish) {
-    SwishPair(u, v);
+    u = Swish(u), v = Swish(v);
   } else {
     u = Activate<kActivation>(u), v = Activate<kActivation>(v);
   }

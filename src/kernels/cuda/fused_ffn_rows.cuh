@@ -63,75 +63,94 @@ __device__ __forceinline__ void StartVectors(const Arguments& arguments, const P
 
 // The rows of a warp. Eight lanes share a row, so that a sum over it takes three shuffles for four rows at once (with a
 // row a warp it would be five for one). A lane holds columns 4 * (lane % 8) + 32 * j.
-template <int kRows>
+// Many rows pass through registers in steps: one is normalised while the next two arrive, by the same few instructions,
+// because a block runs this once and fetching code that it has not run yet takes longer than running it.
+template <int kTileRows>
 class InputRows {
  public:
-  __device__ __forceinline__ InputRows(int warp, int lane) : first_pass_(warp * kPasses), lane_(lane) {}
+  // Asks for the first rows of the tile that starts at row `tile_row` of x, of `rows` rows in all.
+  __device__ __forceinline__ InputRows(const float* x, int tile_row, int rows, int warp, int lane)
+      : x_(x), tile_row_(tile_row), rows_(rows), first_pass_(warp * kPasses), lane_(lane) {
+    Load(0, v_);
+    if constexpr (kPasses > kAtOnce) Load(1, next_);
+  }
 
-  // Rows of the tile that starts at `tile_row`, of `rows` rows in all.
-  __device__ __forceinline__ void Load(const float* x, int tile_row, int rows) {
-#pragma unroll
-    for (int pass = 0; pass < kPasses; ++pass) {
-      const int row = tile_row + RowOf(pass);
-      const float* source = x + static_cast<int64_t>(row) * kD + 4 * (lane_ % 8);
-#pragma unroll
-      for (int j = 0; j < 8; ++j) v_[pass][j] = row < rows ? Load4(source + 32 * j) : make_float4(0, 0, 0, 0);
-    }
-  }
-  __device__ __forceinline__ void Normalise(const float* gamma, const float* beta, float eps) {
-    float sum[kPasses];
-#pragma unroll
-    for (int pass = 0; pass < kPasses; ++pass) sum[pass] = Total(v_[pass], 0);
-    SumOverRows(sum);
-#pragma unroll
-    for (int pass = 0; pass < kPasses; ++pass) {
-      const float mean = sum[pass] * (1.0F / kD);
-#pragma unroll
-      for (int j = 0; j < 8; ++j) {
-        float4& v = v_[pass][j];
-        v.x -= mean, v.y -= mean, v.z -= mean, v.w -= mean;
-      }
-      sum[pass] = Total(v_[pass], 1);
-    }
-    SumOverRows(sum);
-#pragma unroll
-    for (int pass = 0; pass < kPasses; ++pass) sum[pass] = rsqrtf(sum[pass] * (1.0F / kD) + eps);
-#pragma unroll
-    for (int j = 0; j < 8; ++j) {
-      const float4 g = Load4(gamma + 4 * (lane_ % 8) + 32 * j), b = Load4(beta + 4 * (lane_ % 8) + 32 * j);
-#pragma unroll
-      for (int pass = 0; pass < kPasses; ++pass) {
-        float4& v = v_[pass][j];
-        v.x = fmaf(v.x * sum[pass], g.x, b.x), v.y = fmaf(v.y * sum[pass], g.y, b.y);
-        v.z = fmaf(v.z * sum[pass], g.z, b.z), v.w = fmaf(v.w * sum[pass], g.w, b.w);
-      }
-    }
-  }
-  // Into swizzled tiles [row group][4][64, 64], or [4][32, 64].
+  // T(norm(x)) into swizzled tiles [row group][4][64, 64], or [4][32, 64].
   template <typename T>
-  __device__ __forceinline__ void Store(uint8_t* tiles) const {
+  __device__ __forceinline__ void Store(const Arguments& arguments, const float* vectors, uint8_t* tiles) {
+#pragma unroll 1
+    for (int pass = 0; pass < kPasses; pass += kAtOnce) {
+      if (arguments.norm_gamma != nullptr) Normalise(vectors + kGamma, vectors + kBeta, arguments.norm_eps);
+      StorePasses<T>(pass, tiles);
+      if constexpr (kPasses > kAtOnce) {
 #pragma unroll
-    for (int pass = 0; pass < kPasses; ++pass) {
-      const int row = RowOf(pass), column = 4 * (lane_ % 8);
-      uint8_t* target = tiles + row / kGroupRows * kStageBytes;
-#pragma unroll
-      for (int j = 0; j < 8; ++j) {
-        const float4& v = v_[pass][j];
-        uint8_t* box = target + j / 2 * kBoxRows * kSwizzleRowBytes;
-        *reinterpret_cast<uint2*>(box + SwizzledByte(row % kGroupRows, column + j % 2 * 32)) =
-            make_uint2(PackPair<T>(v.x, v.y), PackPair<T>(v.z, v.w));
+        for (int j = 0; j < 8; ++j) v_[0][j] = next_[0][j];
+        if (pass + 2 < kPasses) Load(pass + 2, next_);
       }
     }
   }
 
  private:
-  static constexpr int kPasses = kRows / 4;  // of four rows
-  static constexpr int kBoxRows = BoxRows(kRows * kConsumers / 32);
+  static constexpr int kPasses = kTileRows * 32 / kConsumers / 4;  // of four rows
+  static constexpr int kAtOnce = kPasses <= 2 ? kPasses : 1;
 
   // Lanes of one half warp hold rows that differ by 4: their swizzled addresses fall into different banks.
   __device__ __forceinline__ int RowOf(int pass) const {
     const int quarter = lane_ / 8, tile_pass = first_pass_ + pass;
     return 8 * (tile_pass / 2) + 2 * (tile_pass % 2) + 4 * (quarter % 2) + quarter / 2;
+  }
+  __device__ __forceinline__ void Load(int first, float4 (&v)[kAtOnce][8]) const {
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int row = tile_row_ + RowOf(first + i);
+      const float* source = x_ + static_cast<int64_t>(row) * kD + 4 * (lane_ % 8);
+#pragma unroll
+      for (int j = 0; j < 8; ++j) v[i][j] = row < rows_ ? Load4(source + 32 * j) : make_float4(0, 0, 0, 0);
+    }
+  }
+  __device__ __forceinline__ void Normalise(const float* gamma, const float* beta, float eps) {
+    float sum[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) sum[i] = Total(v_[i], 0);
+    SumOverRows(sum);
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const float mean = sum[i] * (1.0F / kD);
+#pragma unroll
+      for (int j = 0; j < 8; ++j) {
+        float4& v = v_[i][j];
+        v.x -= mean, v.y -= mean, v.z -= mean, v.w -= mean;
+      }
+      sum[i] = Total(v_[i], 1);
+    }
+    SumOverRows(sum);
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) sum[i] = rsqrtf(sum[i] * (1.0F / kD) + eps);
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      const float4 g = Load4(gamma + 4 * (lane_ % 8) + 32 * j), b = Load4(beta + 4 * (lane_ % 8) + 32 * j);
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        float4& v = v_[i][j];
+        v.x = fmaf(v.x * sum[i], g.x, b.x), v.y = fmaf(v.y * sum[i], g.y, b.y);
+        v.z = fmaf(v.z * sum[i], g.z, b.z), v.w = fmaf(v.w * sum[i], g.w, b.w);
+      }
+    }
+  }
+  template <typename T>
+  __device__ __forceinline__ void StorePasses(int first, uint8_t* tiles) const {
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int row = RowOf(first + i), column = 4 * (lane_ % 8);
+      uint8_t* target = tiles + row / kGroupRows * kStageBytes;
+#pragma unroll
+      for (int j = 0; j < 8; ++j) {
+        const float4& v = v_[i][j];
+        uint8_t* box = target + j / 2 * BoxRows(kTileRows) * kSwizzleRowBytes;
+        *reinterpret_cast<uint2*>(box + SwizzledByte(row % kGroupRows, column + j % 2 * 32)) =
+            make_uint2(PackPair<T>(v.x, v.y), PackPair<T>(v.z, v.w));
+      }
+    }
   }
   // Of a lane's values, or of their squares.
   __device__ __forceinline__ static float Total(const float4 (&v)[8], int squares) {
@@ -145,16 +164,17 @@ class InputRows {
     }
     return (sum.x + sum.y) + (sum.z + sum.w);
   }
-  __device__ __forceinline__ static void SumOverRows(float (&sum)[kPasses]) {
+  __device__ __forceinline__ static void SumOverRows(float (&sum)[kAtOnce]) {
 #pragma unroll
     for (int offset = 4; offset > 0; offset /= 2) {
 #pragma unroll
-      for (int pass = 0; pass < kPasses; ++pass) sum[pass] += __shfl_xor_sync(0xFFFFFFFF, sum[pass], offset);
+      for (int i = 0; i < kAtOnce; ++i) sum[i] += __shfl_xor_sync(0xFFFFFFFF, sum[i], offset);
     }
   }
 
-  const int first_pass_, lane_;
-  float4 v_[kPasses][8];
+  const float* const x_;
+  const int tile_row_, rows_, first_pass_, lane_;
+  float4 v_[kAtOnce][8], next_[kAtOnce][8];
 };
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL

@@ -65,7 +65,7 @@ __device__ __forceinline__ void MultiplyTransposed(float (&first)[16], float (&s
   const auto release = [&](int slot) {
     if (lane == 0) BarrierArrive(&ring.empty[slot]);
   };
-  const auto publish = [&](const uint32_t (&words)[8]) {
+  const auto publish = [&](const uint32_t(&words)[8]) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
       const int row = 8 * (i / 2) + 2 * (lane % 4) + i % 2;

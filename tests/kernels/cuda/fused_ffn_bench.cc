@@ -69,7 +69,7 @@ class FusedFfnBench : public ::testing::Test {
 };
 
 TEST_F(FusedFfnBench, DISABLED_Cuts) {
-  for (int64_t rows : {20, 124, 248, 600, 992, 1984, 7936}) {
+  for (int64_t rows : {20, 124, 170, 248, 496, 992, 1360, 1984, 2720, 3968, 7936, 10880}) {
     const FfnConfig chosen = FusedFfn::ChooseConfig(rows, 2048);
     std::printf("rows %5ld    tile split sharing blocks |   us  us dependent  TFLOP/s\n", static_cast<long>(rows));
     for (int tile : {32, 64, 128}) {
