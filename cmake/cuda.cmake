@@ -36,6 +36,19 @@ if(TING_WITH_CUDA)
   message(STATUS "CUDA: ${CMAKE_CUDA_COMPILER_VERSION} for ${CMAKE_CUDA_ARCHITECTURES}")
 endif()
 
+# Traces (ting bench --trace) want CUPTI's headers; its library is loaded on demand.
+set(TING_WITH_CUPTI OFF)
+if(TING_WITH_CUDA)
+  find_path(TING_CUPTI_INCLUDE cupti.h
+            HINTS ${CUDAToolkit_INCLUDE_DIRS} ${CUDAToolkit_LIBRARY_ROOT}/extras/CUPTI/include
+                  ${CUDAToolkit_TARGET_DIR}/../../extras/CUPTI/include /usr/local/cuda/extras/CUPTI/include)
+  if(TING_CUPTI_INCLUDE)
+    set(TING_WITH_CUPTI ON)
+  else()
+    message(STATUS "CUDA: no cupti.h found, ting bench --trace is left out")
+  endif()
+endif()
+
 # ting_cuda_library(NAME SOURCES a.cu b.cc DEPS libraries): as ting_library, with the CUDA runtime linked in.
 function(ting_cuda_library name)
   cmake_parse_arguments(arg "" "" "SOURCES;DEPS" ${ARGN})

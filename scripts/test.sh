@@ -48,6 +48,13 @@ if [[ ${1:-} != --release ]]; then
   fi
 fi
 
+if [[ ${1:-} != --release ]]; then
+  step "minimal build, which shares most objects with the next one"
+  cmake --preset minimal -DTING_CUDA=OFF >/dev/null
+  cmake --build --preset minimal -j "$jobs"
+  ctest --preset minimal
+fi
+
 step "release build"
 cmake --preset cpu-release >/dev/null
 cmake --build --preset cpu-release -j "$jobs"

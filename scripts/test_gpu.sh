@@ -5,6 +5,7 @@
 # The tests that need a GPU, on a machine that has one; CI has none and only compiles them. Ends with a summary for
 # docs/gpu_results.md: device, driver, date, commit, counts.
 #   scripts/test_gpu.sh                    builds build/cuda and runs everything
+#   scripts/test_gpu.sh --minimal          the same with a compiler, CMake and CUDA alone (TING_MINIMAL); installs nothing
 #   scripts/test_gpu.sh --built DIR        runs the test programs that lie in DIR
 #   scripts/test_gpu.sh … --sanitize       under compute-sanitizer: memcheck, racecheck, initcheck (minutes)
 # COMMIT names the commit where git cannot.
@@ -13,19 +14,24 @@ cd "$(dirname "$0")/.."
 
 programs=build/cuda/tests/kernels/cuda
 built=""
+minimal=""
 tools=("")
 while [[ $# -gt 0 ]]; do
   case "$1" in
+    --minimal) minimal=1; programs=build/minimal/tests/kernels/cuda; shift ;;
     --built) built=1; programs=$2; shift 2 ;;
     --sanitize) tools=("compute-sanitizer --tool memcheck --error-exitcode 9 "
                        "compute-sanitizer --tool racecheck --error-exitcode 9 "
                        "compute-sanitizer --tool initcheck --error-exitcode 9 "); shift ;;
-    *) sed -n '7,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '7,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
 done
 
 command -v nvidia-smi >/dev/null || { echo "test_gpu: no nvidia-smi: is there a GPU and its driver?" >&2; exit 1; }
-if [[ -z $built ]]; then
+if [[ -n $minimal ]]; then
+  cmake -S . -B build/minimal -DCMAKE_BUILD_TYPE=Release -DTING_MINIMAL=ON -DTING_CUDA=ON >/dev/null
+  cmake --build build/minimal -j "${JOBS:-$(nproc)}"
+elif [[ -z $built ]]; then
   scripts/setup.sh --tests
   cmake -S . -B build/cuda -G Ninja -DCMAKE_BUILD_TYPE=Release -DTING_CUDA=ON >/dev/null
   cmake --build build/cuda -j "${JOBS:-$(nproc)}"

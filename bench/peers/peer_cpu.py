@@ -40,7 +40,8 @@ def parse_arguments():
                         help="folders with clips/ and a list.tsv or text.tsv of id and text")
     parser.add_argument("--counts", type=int, nargs="+", default=[64, 32], help="the first N clips of each, sorted")
     parser.add_argument("--quick", action="store_true", help="a quarter of the clips")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=lambda text: [int(n) for n in text.split(",")], default=[os.cpu_count()],
+                        help="such as 2, or 1,2: every system with each of them, in the same passes, as NAME@THREADS")
     parser.add_argument("--passes", type=int, default=5)
     parser.add_argument("--systems", help="comma-separated; default: all (streams only with two threads or more)")
     parser.add_argument("--ctc-weight", type=float, default=0.5)
@@ -83,9 +84,11 @@ def run_worker(name):
 
 
 class Worker:
-    def __init__(self, name, config):
-        self.name = name
-        self.process = subprocess.Popen([sys.executable, str(HERE / "peer_cpu.py"), "--worker", name],
+    """A peer in a process of its own; `label` names it in the report."""
+
+    def __init__(self, label, system, config):
+        self.name = label
+        self.process = subprocess.Popen([sys.executable, str(HERE / "peer_cpu.py"), "--worker", system],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.ask(json.dumps(config))
 
@@ -182,7 +185,7 @@ def load_nbest(path, config):
         stored = json.loads(path.read_text())
         if stored["clips"] == key:
             return stored["nbest"]
-    worker = Worker("ort_fp32", config)
+    worker = Worker("ort_fp32", "ort_fp32", config)
     nbest = worker.ask("nbest")["nbest"]
     worker.close()
     path.write_text(json.dumps({"clips": key, "nbest": nbest}))
@@ -235,7 +238,8 @@ def summarize(name, passes, seconds, units, references, clips, golden):
         texts = to_texts(passes[-1]["results"], units)
         summary["cer"] = round(character_error_rate(texts, references), 2)
         if golden:
-            summary["equal_to_golden"] = equal_to_reference(texts, clips, golden, 1 if name == "sherpa_fp32" else 3)
+            summary["equal_to_golden"] = equal_to_reference(texts, clips, golden,
+                                                            1 if name.startswith("sherpa_fp32") else 3)
     return summary
 
 
@@ -261,6 +265,30 @@ def measure(systems, num_passes):
     return passes
 
 
+def start_systems(arguments, config, list_path):
+    """Peers and our program, with each number of threads. Streams of one thread each want two threads or more."""
+    systems = []
+    for threads in arguments.threads:
+        label = "{}" if len(arguments.threads) == 1 else "{}@" + str(threads)
+        names = (arguments.systems or "ort_fp32,ort_fp32_2x1,ov_fp32,ov_bf16,sherpa_fp32").split(",")
+        if threads == 1 and not arguments.systems:
+            names.remove("ort_fp32_2x1")
+        systems += [Worker(label.format(name), name, config | {"threads": threads}) for name in names if name]
+        for number, command in enumerate(arguments.ting):
+            named = "=" in command.split(" ")[0]
+            name, _, rest = command.partition("=") if named else (f"ting{number or ''}", "", command)
+            systems.append(Command(label.format(name), rest, threads, list_path))
+    return systems
+
+
+def scaling(summaries, threads):
+    """How much faster a system is with the most threads than with the fewest."""
+    few, many = min(threads), max(threads)
+    names = [name.removesuffix(f"@{few}") for name in summaries if name.endswith(f"@{few}")]
+    return {name: round(summaries[f"{name}@{many}"]["rtfx"] / summaries[f"{name}@{few}"]["rtfx"], 2)
+            for name in names if f"{name}@{many}" in summaries}
+
+
 def main():
     arguments = parse_arguments()
     if arguments.worker:
@@ -275,30 +303,27 @@ def main():
     parts = models.prepare(arguments.onnx, arguments.model, work)
     units_path = arguments.model / "units.txt"
     units = {int(i): token for token, i in (line.split() for line in units_path.read_text("utf-8").splitlines())}
-    config = {"threads": arguments.threads, "parts": parts, "units": str(units_path), "clips": [str(p) for p in clips],
-              "model": describe_model(arguments.model, arguments, parts)}
+    config = {"threads": max(arguments.threads), "parts": parts, "units": str(units_path),
+              "clips": [str(p) for p in clips], "model": describe_model(arguments.model, arguments, parts)}
     list_path = work / f"clips_{len(clips)}.scp"
     list_path.write_text("".join(f"{path.stem} {path}\n" for path in clips))  # a Kaldi list: key path
     config["nbest"] = load_nbest(work / f"nbest_{len(clips)}.json", config)
-    names = (arguments.systems or "ort_fp32,ort_fp32_2x1,ov_fp32,ov_bf16,sherpa_fp32").split(",")
-    if arguments.threads == 1 and not arguments.systems:
-        names.remove("ort_fp32_2x1")
-    systems = [Worker(name, config) for name in names if name]
-    for number, command in enumerate(arguments.ting):
-        name, _, rest = command.partition("=") if "=" in command.split(" ")[0] else (f"ting{number or ''}", "", command)
-        systems.append(Command(name, rest, arguments.threads, list_path))
+    systems = start_systems(arguments, config, list_path)
     passes = measure(systems, arguments.passes)
     for system in systems:
         system.close()
+    summaries = {name: summarize(name, p, seconds, units, references, clips, arguments.golden)
+                 for name, p in passes.items()}
     report = {
         "what": "audio seconds over wall seconds, samples in memory to rescored text; peers without their search, "
                 "sherpa_fp32 greedy only",
         "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "load_at_end": os.getloadavg()[0]},
         "audio": {"clips": len(clips), "seconds": round(seconds, 1)},
         "threads": arguments.threads,
-        "systems": {name: summarize(name, p, seconds, units, references, clips, arguments.golden)
-                    for name, p in passes.items()},
+        "systems": summaries,
     }
+    if len(arguments.threads) > 1:
+        report["scaling"] = scaling(summaries, arguments.threads)
     text = json.dumps(report, indent=1)
     if arguments.out:
         arguments.out.write_text(text + "\n")

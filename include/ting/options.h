@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -32,8 +33,16 @@ struct RecognizerOptions {
   // text never should; the CPU always works so.)
   bool batch_invariant = false;
   size_t gpu_memory_bytes = 0;  // GPU: the most that steps may take beside the weights; 0: all there is
+  // GPU: the file of tuning records (ting/tuning.h); empty: the one in the user's cache, if there is any.
+  std::string tuning_file;
+  bool use_tuning = true;  // false: no records, the kernels choose by themselves
+  // Told of what is ignored, such as a damaged file of tuning records: while a model is loaded, or later on the thread
+  // that uses it. Must be callable as long as the recogniser lives.
+  std::function<void(const std::string& note)> note;
   // Records the time of every graph node; read it with Recognizer::Profile.
   bool profile = false;
+  // Counts the work of every step, for the least times in StageTimes.
+  bool count_work = false;
 };
 
 struct DecodeOptions {

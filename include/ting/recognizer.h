@@ -68,6 +68,12 @@ struct NodeProfile {
   double total_ms = 0;
 };
 
+// Which implementation runs a node on the recogniser's device, and why those that the device would rather take do not.
+struct NodeDispatch {
+  std::string graph, node, op, implementation;  // no implementation: nothing here runs the node
+  std::vector<std::string> refusals;            // "cuda.fused: reason", best first
+};
+
 class Recognizer {
  public:
   // `path`: an engine file written by `ting build`, or a WeNet checkpoint directory (final.pt, train.yaml,
@@ -97,6 +103,8 @@ class Recognizer {
   virtual Result<std::vector<float>> CtcLogProbs(std::span<const float> features, const DecodeOptions& options) = 0;
 
   virtual std::vector<NodeProfile> Profile() const = 0;
+  // Every node of every graph of the model, whether a mode needs the graph or not.
+  virtual Result<std::vector<NodeDispatch>> Dispatch() const = 0;
   // The optimised module graphs as text.
   virtual std::string GraphText() const = 0;
 };

@@ -56,10 +56,16 @@ struct StageTimes {
   double search_ms = 0;    // CTC search
   double decoder_ms = 0;   // attention decoder: rescoring or attention search
   double text_ms = 0;      // tokens to text, words and times
+  // The least that the device's roofline allows for the same work: arithmetic and memory at their peaks. Counted where
+  // RecognizerOptions::count_work asks for it, 0 where the device's peaks are not known.
+  double frontend_least_ms = 0, encoder_least_ms = 0, search_least_ms = 0, decoder_least_ms = 0;
   double total_ms() const { return frontend_ms + encoder_ms + search_ms + decoder_ms + text_ms; }
+  double total_least_ms() const { return frontend_least_ms + encoder_least_ms + search_least_ms + decoder_least_ms; }
   StageTimes& operator+=(const StageTimes& o) {
     frontend_ms += o.frontend_ms, encoder_ms += o.encoder_ms, search_ms += o.search_ms;
     decoder_ms += o.decoder_ms, text_ms += o.text_ms;
+    frontend_least_ms += o.frontend_least_ms, encoder_least_ms += o.encoder_least_ms;
+    search_least_ms += o.search_least_ms, decoder_least_ms += o.decoder_least_ms;
     return *this;
   }
 };

@@ -4,10 +4,9 @@
 // Short constructors for the common codes, and the ways of passing a failure up.
 #pragma once
 
-#include <fmt/core.h>
-
 #include <utility>
 
+#include "base/format.h"
 #include "base/return_if_error.h"
 #include "ting/status.h"
 

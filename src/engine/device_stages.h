@@ -39,6 +39,14 @@ class DeviceStages {
                                                                         Stream& stream) = 0;
 };
 
+// What these ask of a device at the least: samples as int16 in, features in f32 out, about 20,000 operations a frame
+// (an FFT of 512 points is 11,500 of them); and every row's best symbols read once.
+inline KernelWork FeaturesWork(int64_t samples, int64_t frames, int num_mel_bins) {
+  const double values = static_cast<double>(frames) * num_mel_bins;
+  return {"features", 2e4 * static_cast<double>(frames), 2.0 * static_cast<double>(samples) + 4 * values, false};
+}
+inline KernelWork SearchWork(int64_t rows, int k) { return {"search", 0, 8.0 * static_cast<double>(rows) * k, false}; }
+
 // Null for a device that has none (the CPU: frontend/ and decoders/ do the work).
 Result<std::unique_ptr<DeviceStages>> CreateDeviceStages(Device& device, const FbankOptions& options);
 

@@ -11,6 +11,7 @@
 #include "base/status_macros.h"
 #include "decoders/ctc_greedy.h"
 #include "decoders/rescoring.h"
+#include "engine/tuning.h"
 #include "graph/printer.h"
 #include "text/detokenize.h"
 #include "text/word_times.h"
@@ -88,10 +89,11 @@ Result<std::unique_ptr<U2Recognizer>> U2Recognizer::Create(std::shared_ptr<const
       new U2Recognizer(std::move(model), options, std::move(fbank), NumThreads(options)));
   if (device == nullptr) {
     TING_ASSIGN_OR_RETURN(device, CreateDevice(options, info.precision, recognizer->pool_));
+    LoadTuning(*recognizer->model_, options, *device);
   }
   recognizer->device_ = std::move(device);
-  TING_ASSIGN_OR_RETURN(recognizer->runner_,
-                        U2Runner::Create(*recognizer->model_, *recognizer->device_, options.profile));
+  TING_ASSIGN_OR_RETURN(recognizer->runner_, U2Runner::Create(*recognizer->model_, *recognizer->device_,
+                                                              {options.profile, options.count_work}));
   TING_ASSIGN_OR_RETURN(recognizer->stages_, CreateDeviceStages(*recognizer->device_, features));
   return recognizer;
 }
@@ -146,6 +148,7 @@ std::vector<RecognitionResult> U2Recognizer::Recognize(std::span<const Audio> ba
   };
   try {
     StageTimes step;
+    const RunnerWork work = runner_->work();
     const auto resolved = Resolve(options);
     if (!resolved.ok()) return fail(resolved.status()), results;
     {
@@ -166,6 +169,7 @@ std::vector<RecognitionResult> U2Recognizer::Recognize(std::span<const Audio> ba
         result.status = WriteText(nbest[i], resolved->nbest, result);
       }
     }
+    if (options_.count_work) AddLeastTimes(batch, *resolved, work, step);
     if (times != nullptr) *times += step;
   } catch (const std::bad_alloc&) {
     fail(ResourceExhausted("out of memory; use a smaller batch or shorter audio"));
@@ -197,49 +201,74 @@ Status U2Recognizer::ComputeFeatures(std::span<const Audio> batch, std::vector<R
   return Status();
 }
 
+void U2Recognizer::AddLeastTimes(std::span<const Audio> batch, const DecodeOptions& options, const RunnerWork& before,
+                                 StageTimes& times) const {
+  const auto peaks = device_->peaks();
+  if (!peaks) return;
+  const RunnerWork after = runner_->work();
+  times.encoder_least_ms += (after.encoder.least_s - before.encoder.least_s) * 1e3;
+  times.decoder_least_ms += (after.decoder.least_s - before.decoder.least_s) * 1e3;
+  if (!stages_ || features_.utterances().empty()) return;
+  int64_t samples = 0;
+  for (const int i : features_.utterances()) samples += static_cast<int64_t>(batch[i].samples.size());
+  const ModelInfo& model = model_->info;
+  const KernelWork features = FeaturesWork(samples, features_.rows().num_rows(), model.num_mel_bins);
+  times.frontend_least_ms += LeastSeconds(features, *peaks) * 1e3;
+  if (options.mode == DecodeMode::kAttention) return;
+  const int64_t rows = features_.rows().num_rows() / model.subsampling_rate;
+  times.search_least_ms += LeastSeconds(SearchWork(rows, options.beam), *peaks) * 1e3;
+}
+
 Status U2Recognizer::RunStep(const DecodeOptions& options, StageTimes& times, NBestLists& nbest) {
-  StepOutput encoder;
-  {
-    const StageTimer timer(times.encoder_ms);
-    TING_ASSIGN_OR_RETURN(
-        encoder, runner_->Encode(step_features_, stages_ == nullptr, features_.rows(), StepOptionsOf(options)));
-  }
+  const bool on_host = stages_ == nullptr;
   if (options.mode == DecodeMode::kAttention) {
+    StepOutput encoder;
+    {
+      const StageTimer timer(times.encoder_ms);
+      TING_ASSIGN_OR_RETURN(encoder,
+                            runner_->Encode(step_features_, on_host, features_.rows(), StepOptionsOf(options)));
+    }
     const StageTimer timer(times.decoder_ms);
     return SearchAttention(encoder, options, nbest);
   }
-  TING_RETURN_IF_ERROR(SearchCtc(encoder, options, times, nbest));
+  const int k = options.mode == DecodeMode::kGreedy ? 1 : std::min(options.beam, model_->info.vocab_size);
+  EncodedTopK encoded;
+  {
+    const StageTimer timer(times.encoder_ms);
+    TING_ASSIGN_OR_RETURN(encoded,
+                          runner_->EncodeTopK(step_features_, on_host, features_.rows(), k, StepOptionsOf(options)));
+  }
+  TING_RETURN_IF_ERROR(SearchCtc(encoded.top, options, times, nbest));
   if (options.mode != DecodeMode::kRescoring) return Status();
   const StageTimer timer(times.decoder_ms);
-  return Rescore(encoder, options, nbest);
+  return Rescore(encoded.encoder, options, nbest);
 }
 
-Status U2Recognizer::SearchCtc(const StepOutput& encoder, const DecodeOptions& options, StageTimes& times,
+Status U2Recognizer::SearchCtc(const TopKRows& top, const DecodeOptions& options, StageTimes& times,
                                NBestLists& nbest) {
   const bool greedy = options.mode == DecodeMode::kGreedy;
-  const int k = greedy ? 1 : std::min(options.beam, model_->info.vocab_size);
+  const auto k = static_cast<int>(top.logp.tensor.shape[1]);
   if (stages_ && k <= stages_->max_beam() && options.beam <= stages_->max_beam()) {
-    TopKRows rows;
     {
       const StageTimer timer(times.encoder_ms);
-      TING_ASSIGN_OR_RETURN(rows, runner_->CtcTopK(encoder, k, StepOptionsOf(options)));
       TING_RETURN_IF_ERROR(runner_->stream().Synchronize());  // for the times alone
     }
     const StageTimer timer(times.search_ms);
-    return SearchOnDevice(rows, options, nbest);
+    return SearchOnDevice(top, options, nbest);
   }
   const float* logp = nullptr;
   const int32_t* ids = nullptr;
   {
     const StageTimer timer(times.encoder_ms);
-    TING_RETURN_IF_ERROR(runner_->CtcTopK(encoder, k, StepOptionsOf(options), &logp, &ids));
+    TING_RETURN_IF_ERROR(runner_->FetchTopK(top, &logp, &ids));
   }
   const StageTimer timer(times.search_ms);
   if (!greedy) PrepareSearches({options.beam, k, model_->info.blank_id});
   std::vector<Status> statuses(nbest.size());
+  const RowSet& rows = *top.logp.rows;
   pool_.ParallelFor(static_cast<int64_t>(nbest.size()), [&](int64_t b, int thread) {
-    const int64_t first = encoder.rows->begin(static_cast<int>(b));
-    const CtcFrames frames{logp + first * k, ids + first * k, encoder.rows->length(static_cast<int>(b)), k};
+    const int64_t first = rows.begin(static_cast<int>(b));
+    const CtcFrames frames{logp + first * k, ids + first * k, rows.length(static_cast<int>(b)), k};
     if (greedy) {
       Greedy(frames, nbest[b]);
     } else {
@@ -290,8 +319,7 @@ Status U2Recognizer::Rescore(const StepOutput& encoder, const DecodeOptions& opt
   const auto score = [&](DecoderSide side, TokenDirection direction, TokenTree& tree,
                          std::vector<float>& logp) -> Status {
     tree = BuildTokenTree(tokens, direction, model_->info.sos_id, model_->info.eos_id);
-    TING_RETURN_IF_ERROR(runner_->PrepareDecoder(side, encoder));
-    return runner_->Score(side, tree, &logp);
+    return runner_->Score(side, encoder, tree, &logp);
   };
   TING_RETURN_IF_ERROR(score(DecoderSide::kLeft, TokenDirection::kLeftToRight, left, left_logp));
   if (*options.reverse_weight > 0) {
@@ -320,8 +348,7 @@ Status U2Recognizer::Rescore(const StepOutput& encoder, const DecodeOptions& opt
 Status U2Recognizer::SearchAttention(const StepOutput& encoder, const DecodeOptions& options, NBestLists& nbest) {
   std::vector<int32_t> frames;
   for (int b = 0; b < encoder.rows->num_sequences(); ++b) frames.push_back(encoder.rows->length(b));
-  TING_RETURN_IF_ERROR(runner_->PrepareDecoder(DecoderSide::kLeft, encoder));
-  TING_RETURN_IF_ERROR(runner_->BeginSearch(MaxSearchRows(frames, options.beam)));
+  TING_RETURN_IF_ERROR(runner_->BeginSearch(encoder, MaxSearchRows(frames, options.beam)));
   const ModelInfo& model = model_->info;
   TING_ASSIGN_OR_RETURN(
       auto found,

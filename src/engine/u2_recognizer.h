@@ -42,6 +42,7 @@ class U2Recognizer : public Recognizer {
   Result<std::vector<float>> Features(const Audio& audio) override;
   Result<std::vector<float>> CtcLogProbs(std::span<const float> features, const DecodeOptions& options) override;
   std::vector<NodeProfile> Profile() const override { return runner_->Profile(); }
+  Result<std::vector<NodeDispatch>> Dispatch() const override { return runner_->Dispatch(); }
   std::string GraphText() const override;
 
  private:
@@ -54,11 +55,14 @@ class U2Recognizer : public Recognizer {
   std::vector<RecognitionResult> RecognizeHalves(std::span<const Audio> batch, const DecodeOptions& options,
                                                  StageTimes* times);
   Status ComputeFeatures(std::span<const Audio> batch, std::vector<RecognitionResult>& results);
+  // The least times of the step that has run since `before`.
+  void AddLeastTimes(std::span<const Audio> batch, const DecodeOptions& options, const RunnerWork& before,
+                     StageTimes& times) const;
 
   // Options with the model's defaults filled in, or why they make no sense for it.
   Result<DecodeOptions> Resolve(const DecodeOptions& options) const;
   Status RunStep(const DecodeOptions& options, StageTimes& times, NBestLists& nbest);
-  Status SearchCtc(const StepOutput& encoder, const DecodeOptions& options, StageTimes& times, NBestLists& nbest);
+  Status SearchCtc(const TopKRows& top, const DecodeOptions& options, StageTimes& times, NBestLists& nbest);
   Status SearchOnDevice(const TopKRows& rows, const DecodeOptions& options, NBestLists& nbest);
   void PrepareSearches(const PrefixBeamOptions& options);
   void Greedy(const CtcFrames& frames, std::vector<TokenHypothesis>& nbest) const;

@@ -8,6 +8,7 @@
 
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,43 +24,72 @@ namespace ting {
 
 enum class DecoderSide { kLeft, kRight };
 
+// What steps asked for: of encoder and CTC head, and of the attention decoders.
+struct RunnerWork {
+  WorkTotal encoder, decoder;
+};
+
+struct EncodedTopK {
+  StepOutput encoder;
+  TopKRows top;
+};
+
+struct RunnerOptions {
+  bool profile = false;     // time every node
+  bool count_work = false;  // of every step
+};
+
 class U2Runner : public StepScorer {
  public:
   // The model and the device outlive the runner.
-  static Result<std::unique_ptr<U2Runner>> Create(const U2Model& model, Device& device, bool profile);
+  static Result<std::unique_ptr<U2Runner>> Create(const U2Model& model, Device& device, const RunnerOptions& options);
+
+  // Makes every graph ready now; otherwise most are when they are first used.
+  Status CreateAll();
 
   // features [F, mel] packed as `rows` says, on the host or (then with room for padded rows) in the device's memory;
   // encoder rows of the batch.
   Result<StepOutput> Encode(const float* features, bool on_host, const RowSet& rows, const StepOptions& options);
-  // The best `k` symbols of every encoder row, in the device's memory; and the same on the host.
-  Result<TopKRows> CtcTopK(const StepOutput& encoder, int k, const StepOptions& options);
-  Status CtcTopK(const StepOutput& encoder, int k, const StepOptions& options, const float** logp, const int32_t** ids);
+  // The same with the CTC head's best `k` symbols of every row, in one step.
+  Result<EncodedTopK> EncodeTopK(const float* features, bool on_host, const RowSet& rows, int k,
+                                 const StepOptions& options);
+  // The best symbols where the host can read them.
+  Status FetchTopK(const TopKRows& top, const float** logp, const int32_t** ids);
   // The whole matrix [T, V], on the host.
   Result<TensorView> CtcLogProbs(const StepOutput& encoder, const StepOptions& options);
 
-  // Keys and values of all decoder layers for the encoder rows; needed before Score and the search steps.
-  Status PrepareDecoder(DecoderSide side, const StepOutput& encoder);
-  // Log-probabilities of the tree's targets, in their order. QueueScore leaves them on the device.
-  Status Score(DecoderSide side, const TokenTree& tree, std::vector<float>* target_logp);
-  Status QueueScore(DecoderSide side, const TokenTree& tree);
-  // Starts an attention search over at most `max_rows` rows, then extends it step by step (left decoder).
-  Status BeginSearch(int64_t max_rows);
+  // Log-probabilities of the tree's targets, in their order, from the decoder on the encoder's rows, in one step.
+  // QueueScore leaves them on the device.
+  Status Score(DecoderSide side, const StepOutput& encoder, const TokenTree& tree, std::vector<float>* target_logp);
+  Status QueueScore(DecoderSide side, const StepOutput& encoder, const TokenTree& tree);
+  // Starts an attention search of the left decoder on the encoder's rows, over at most `max_rows` rows, then extends it
+  // step by step.
+  Status BeginSearch(const StepOutput& encoder, int64_t max_rows);
   Status Step(const StepRows& rows, int k, std::vector<float>* logp, std::vector<int32_t>* ids) override;
 
   std::vector<NodeProfile> Profile() const;
+  // From now on; and of all steps since.
+  void EnableWorkCount();
+  RunnerWork work() const;
+  // Of every graph of the model, used or not.
+  Result<std::vector<NodeDispatch>> Dispatch() const;
   Stream& stream() { return *stream_; }
 
  private:
   U2Runner(const U2Model& model, Device& device) : model_(model), device_(device) {}
   Result<Executor*> Find(const std::string& graph);
+  // A graph of the model, or one that joins several which run one after the other: encoder_ctc, rescore_left, …
+  Result<Graph> GraphOf(const std::string& name) const;
+  Graph StoredForDevice(const Graph& graph) const;
+  StepInput FeaturesInput(const float* features, bool on_host, const RowSet& rows) const;
   Status EnsurePools(DecoderSide side, int64_t rows);
-  Result<StepOutput> Decode(DecoderSide side, const TreeRows& rows);
+  void AppendPools(DecoderSide side, std::vector<StepInput>& inputs) const;
   // The outputs where the host can read them: as they are, or copied, when this waits for the device.
-  Status FetchOutputs();
+  Status Fetch(std::span<StepOutput> outputs);
 
   // One decoder's state between calls.
   struct Side {
-    StepOutput cross;
+    StepOutput cross;                                  // of an attention search
     std::vector<std::unique_ptr<DeviceBuffer>> pools;  // one a layer, f32 [pool_rows, 2D]
     int64_t pool_rows = 0;
     int layers = 0;
@@ -68,7 +98,7 @@ class U2Runner : public StepScorer {
   const U2Model& model_;
   Device& device_;
   std::unique_ptr<Stream> stream_;
-  bool profile_ = false;
+  RunnerOptions options_;
   std::map<std::string, std::unique_ptr<Executor>>
       executors_;  // created on first use, so that unused ones cost nothing
   Side left_, right_;

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "graph/printer.h"
 
-#include <fmt/format.h>
+#include "base/format.h"
 
 namespace ting {
 namespace {

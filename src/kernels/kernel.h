@@ -53,6 +53,10 @@ class Stream {
     if (bytes > 0) std::memcpy(device, host, bytes);
     return Status();
   }
+  // The same from memory of Device::AllocateHost, for what the next work waits for.
+  virtual Status SendToDevice(void* device, const void* host, size_t bytes) {
+    return CopyToDevice(device, host, bytes);
+  }
   virtual Status CopyToHost(void* host, const void* device, size_t bytes) {
     if (bytes > 0) std::memcpy(host, device, bytes);
     return Status();

@@ -55,6 +55,14 @@ Result<double> Device::Time(Stream& stream, const std::function<Status()>& issue
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
 
+Result<HardwareName> Device::hardware() const {
+  return FailedPrecondition("the kernels of {} have no choices", name());
+}
+
+Result<std::vector<TuningRecord>> Device::Tune(const TuningRequest&) {
+  return FailedPrecondition("the kernels of device {} have no choices to measure; use --device cuda", name());
+}
+
 Result<std::unique_ptr<Device>> CreateCpuDevice(const std::string& backend, ThreadPool& pool) {
   std::vector<KernelEntry> kernels;
   if (backend == "cpu") {
@@ -84,25 +92,32 @@ Result<std::unique_ptr<Device>> CreateDevice(const RecognizerOptions& options, P
   return CreateGpuDevice({ordinal, precision, options.batch_invariant, options.gpu_memory_bytes});
 }
 
-Result<std::unique_ptr<Kernel>> CreateKernel(std::span<const KernelEntry> entries, const OpDesc& desc,
-                                             std::string* chosen, std::vector<std::string>* refusals) {
-  std::string reasons;
+KernelChoice ChooseKernel(std::span<const KernelEntry> entries, const OpDesc& desc) {
+  KernelChoice choice;
   for (const KernelEntry& entry : entries) {
     if (desc.op != entry.op) continue;
-    if (const auto reason = entry.refuse(desc)) {
-      const std::string refusal = std::string(entry.name) + ": " + *reason;
-      reasons += (reasons.empty() ? "" : "; ") + refusal;
-      if (refusals != nullptr) refusals->push_back(desc.node + " " + refusal);
-      continue;
+    const auto reason = entry.refuse(desc);
+    if (!reason) {
+      choice.entry = &entry;
+      break;
     }
-    if (chosen != nullptr) *chosen = entry.name;
-    auto kernel = entry.create(desc);
-    if (!kernel.ok())
-      return kernel.status().WithContext("node %" + desc.node + " (" + desc.op + ", " + entry.name + ")");
-    return kernel;
+    choice.refusals.push_back(std::string(entry.name) + ": " + *reason);
   }
-  return Unimplemented("node %{}: no implementation of {} accepts it{}{}", desc.node, desc.op,
-                       reasons.empty() ? "" : ": ", reasons);
+  return choice;
+}
+
+Result<std::unique_ptr<Kernel>> CreateKernel(std::span<const KernelEntry> entries, const OpDesc& desc,
+                                             KernelChoice* told) {
+  const KernelChoice choice = ChooseKernel(entries, desc);
+  if (choice.entry == nullptr) {
+    std::string reasons;
+    for (const std::string& refusal : choice.refusals) reasons += (reasons.empty() ? ": " : "; ") + refusal;
+    return Unimplemented("node %{}: no implementation of {} accepts it{}", desc.node, desc.op, reasons);
+  }
+  if (told != nullptr) *told = choice;
+  auto kernel = choice.entry->create(desc);
+  if (kernel.ok()) return kernel;
+  return kernel.status().WithContext("node %" + desc.node + " (" + desc.op + ", " + choice.entry->name + ")");
 }
 
 }  // namespace ting

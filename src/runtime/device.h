@@ -8,12 +8,16 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "base/thread_pool.h"
 #include "kernels/kernel.h"
+#include "kernels/tuning.h"
+#include "runtime/roofline.h"
+#include "runtime/work_ranges.h"
 #include "ting/options.h"
 #include "ting/status.h"
 
@@ -67,6 +71,48 @@ class Device {
   }
   // Milliseconds that `issue` takes on the device, for profiles.
   virtual Result<double> Time(Stream& stream, const std::function<Status()>& issue) const;
+
+  // The records that the device's kernels ask; null where no kernel has a choice.
+  virtual TuningTable* tuning() { return nullptr; }
+  // What measurements hold for.
+  virtual Result<HardwareName> hardware() const;
+  // Measures the products of all kernels that were created for the device.
+  virtual Result<std::vector<TuningRecord>> Tune(const TuningRequest& request);
+
+  // What the calling thread queues until EndRange is a step's, or (inside one) its node's; see StepRange and NodeRange.
+  // `labels` and `work` must stay until then.
+  virtual void BeginStep(const StepLabels& labels, const StepWork& work) { (void)labels, (void)work; }
+  virtual void BeginNode(size_t node) { (void)node; }
+  virtual void EndRange() {}
+  // Whether BeginStep wants the step's work: while a trace is being recorded.
+  virtual bool wants_work() const { return false; }
+  // Bytes of an element of the matrices and activations of products, and the roofline, where one is known.
+  virtual int element_bytes() const { return 4; }
+  virtual std::optional<Peaks> peaks() const { return std::nullopt; }
+};
+
+class StepRange {
+ public:
+  StepRange(Device& device, const StepLabels& labels, const StepWork& work) : device_(device) {
+    device_.BeginStep(labels, work);
+  }
+  ~StepRange() { device_.EndRange(); }
+  StepRange(const StepRange&) = delete;
+  StepRange& operator=(const StepRange&) = delete;
+
+ private:
+  Device& device_;
+};
+
+class NodeRange {
+ public:
+  NodeRange(Device& device, size_t node) : device_(device) { device_.BeginNode(node); }
+  ~NodeRange() { device_.EndRange(); }
+  NodeRange(const NodeRange&) = delete;
+  NodeRange& operator=(const NodeRange&) = delete;
+
+ private:
+  Device& device_;
 };
 
 // The CPU. `backend`: "cpu" (own kernels, then ref) or "ref" alone. The pool outlives the device.
@@ -75,9 +121,15 @@ Result<std::unique_ptr<Device>> CreateCpuDevice(const std::string& backend, Thre
 // What RecognizerOptions ask for: a CPU device, or a GPU's (gpu_device.h).
 Result<std::unique_ptr<Device>> CreateDevice(const RecognizerOptions& options, Precision precision, ThreadPool& pool);
 
-// The first implementation of `desc.op` that accepts it; its name through `chosen`, and every refusal before it
-// ("cpu.avx512: …") through `refusals`.
+// The first implementation of `desc.op` that accepts it, and every refusal before it ("cpu.avx512: …"). An entry of
+// null: nobody does.
+struct KernelChoice {
+  const KernelEntry* entry = nullptr;
+  std::vector<std::string> refusals;
+};
+KernelChoice ChooseKernel(std::span<const KernelEntry> entries, const OpDesc& desc);
+// Creates it. `choice` (may be null) tells which it was.
 Result<std::unique_ptr<Kernel>> CreateKernel(std::span<const KernelEntry> entries, const OpDesc& desc,
-                                             std::string* chosen, std::vector<std::string>* refusals);
+                                             KernelChoice* choice);
 
 }  // namespace ting

@@ -8,6 +8,7 @@
 #include "base/status_macros.h"
 #include "graph/printer.h"
 #include "kernels/subsample_conv2d.h"
+#include "runtime/dispatch.h"
 
 namespace ting {
 namespace {
@@ -28,19 +29,36 @@ Result<std::unique_ptr<Executor>> Executor::Create(const Graph& graph, const Wei
 }
 
 Status Executor::CreateKernels(const WeightStore& weights) {
+  labels_.graph = graph_.name;
   for (const Node& node : graph_.nodes) {
-    OpDesc desc{node.op, graph_.NodeName(node), node.attributes, {}, device_.backend()};
-    for (const auto& [slot, name] : node.weights) {
-      const Weight* weight = weights.Find(name);
-      if (weight == nullptr) return InvalidArgument("node %{}: weight {} does not exist", desc.node, name);
-      desc.weights[slot] = weight->view;
-    }
-    NodeTime time{desc.node, desc.op, "", 0, 0.0};
-    TING_ASSIGN_OR_RETURN(auto kernel, CreateKernel(device_.kernels(), desc, &time.implementation, &refusals_));
+    TING_ASSIGN_OR_RETURN(const OpDesc desc, DescribeNode(graph_, node, weights, device_));
+    KernelChoice choice;
+    TING_ASSIGN_OR_RETURN(auto kernel, CreateKernel(device_.kernels(), desc, &choice));
     kernels_.push_back(std::move(kernel));
-    times_.push_back(std::move(time));
+    times_.push_back({desc.node, desc.op, choice.entry->name, 0, 0.0});
+    labels_.nodes.push_back(MakeNodeLabel(desc.node, desc.op, choice.entry->name));
+    work_functions_.push_back(MakeWorkFunction(desc, device_.element_bytes()));
   }
   return Status();
+}
+
+// The true sizes, not the padded ones: padding is no work that anybody asked for.
+void Executor::CountWork(const StepOptions& options) {
+  const std::optional<Peaks> peaks = device_.peaks();
+  NodeViews& views = work_views_;
+  step_work_.resize(graph_.nodes.size());
+  for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+    step_work_[i].clear();
+    if (!work_functions_[i]) continue;
+    views.inputs.clear(), views.outputs.clear(), views.rows.clear();
+    for (const ValueId id : graph_.nodes[i].inputs) {
+      views.inputs.push_back(tensors_[id]);
+      views.rows.push_back(rows_[id]);
+    }
+    for (const ValueId id : graph_.nodes[i].outputs) views.outputs.push_back(tensors_[id]);
+    work_functions_[i]({views.inputs, views.outputs, views.rows, &options}, &step_work_[i]);
+    if (counts_work_) work_total_ += TotalOf(step_work_[i], peaks);
+  }
 }
 
 void Executor::FindLifetimes() {
@@ -206,7 +224,7 @@ Status Executor::SendStage(Stream& stream) {
     TING_ASSIGN_OR_RETURN(stage_host_, device_.AllocateHost(stage_.bytes() + stage_.bytes() / 2));
   }
   stage_.Fill(stage_host_->data());
-  return stream.CopyToDevice(arena_->data(), stage_host_->data(), stage_.bytes());
+  return stream.SendToDevice(arena_->data(), stage_host_->data(), stage_.bytes());
 }
 
 Status Executor::EnsureArena(size_t bytes) {
@@ -288,6 +306,7 @@ Result<Executor::Plan*> Executor::FindPlan(std::span<const StepInput> inputs, co
 
 Status Executor::RunNodes(Plan& plan, const StepOptions& options, Stream& stream) {
   for (size_t i = 0; i < kernels_.size(); ++i) {
+    const NodeRange range(device_, i);
     const auto run = [&] { return kernels_[i]->Run(ContextOf(plan.views[i], options, stream)); };
     Status status;
     if (profile_) {
@@ -308,6 +327,8 @@ Status Executor::Run(std::span<const StepInput> inputs, const std::map<std::stri
   TING_RETURN_IF_ERROR(device_.MakeCurrent());
   TING_RETURN_IF_ERROR(BindInputs(inputs, sizes).WithContext(context));
   for (size_t i = 0; i < graph_.nodes.size(); ++i) TING_RETURN_IF_ERROR(BindOutputs(i).WithContext(context));
+  if (counts_work_ || device_.wants_work()) CountWork(options);
+  const StepRange range(device_, labels_, step_work_);
   auto plan = FindPlan(inputs, options, stream);
   if (!plan.ok()) return plan.status().WithContext(context);
   if (!device_.uses_host_memory()) TING_RETURN_IF_ERROR(SendStage(stream).WithContext(context));

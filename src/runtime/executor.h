@@ -53,7 +53,9 @@ class Executor {
 
   void EnableProfile() { profile_ = true; }
   std::vector<NodeTime> Profile() const { return times_; }
-  const std::vector<std::string>& refusals() const { return refusals_; }
+  // From now on every step's work is counted, against the device's roofline where it has one.
+  void EnableWorkCount() { counts_work_ = true; }
+  const WorkTotal& work() const { return work_total_; }
   const Graph& graph() const { return graph_; }
   size_t arena_bytes() const { return arena_ ? arena_->size() : 0; }
 
@@ -75,6 +77,7 @@ class Executor {
 
   Executor(const Graph& graph, Device& device) : graph_(graph), device_(device) {}
   Status CreateKernels(const WeightStore& weights);
+  void CountWork(const StepOptions& options);
   void FindLifetimes();
   Status BindInputs(std::span<const StepInput> inputs, const std::map<std::string, int64_t>& sizes);
   Status BindSymbol(const std::string& symbol, int64_t size);
@@ -95,9 +98,14 @@ class Executor {
   Graph graph_;
   Device& device_;
   std::vector<std::unique_ptr<Kernel>> kernels_;
-  std::vector<std::string> refusals_;
+  StepLabels labels_;
   bool profile_ = false;
   std::vector<NodeTime> times_;
+  std::vector<WorkFunction> work_functions_;  // by node
+  bool counts_work_ = false;
+  StepWork step_work_;  // of the step that runs; empty where nobody asks
+  WorkTotal work_total_;
+  NodeViews work_views_;  // of the node that is being counted; keeps its memory
 
   // Fixed by the graph: each value's first and last use, and the symbols that are no row counts, which are not padded.
   std::vector<int> first_use_, last_use_;  // by value; last node + 1 for graph outputs

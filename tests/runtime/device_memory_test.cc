@@ -3,6 +3,7 @@
 //
 // What the executor does for a device with memory of its own, on one that only pretends to have it: padded shapes, one
 // copy of what lies on the host, true sizes in DeviceRows, plans and recordings that are kept.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -70,9 +71,22 @@ class FakeDevice : public Device {
     return issue();
   }
 
+  void BeginStep(const StepLabels& labels, const StepWork& work) override {
+    labels_ = &labels;
+    ranges.push_back(labels.graph);
+    for (const auto& parts : work) work_bytes.push_back(parts.at(0).bytes);
+  }
+  void BeginNode(size_t node) override { ranges.push_back(labels_->nodes[node].text); }
+  void EndRange() override { ranges.emplace_back("end"); }
+  bool wants_work() const override { return traced; }
+
   int allocations = 0, replays = 0, first_runs = 0;
+  std::vector<std::string> ranges;
+  std::vector<double> work_bytes;
+  bool traced = false;
 
  private:
+  const StepLabels* labels_ = nullptr;
   std::unique_ptr<Device> host_;
 };
 
@@ -130,6 +144,23 @@ TEST_F(DeviceMemoryTest, GrowingForgetsThePlans) {
   RunAndCheck({400});
   RunAndCheck({4});  // its addresses went with the old arena
   EXPECT_EQ(device_.first_runs, 3);
+}
+
+TEST_F(DeviceMemoryTest, StepsAndNodesAreRanges) {
+  RunAndCheck({3, 2});
+  EXPECT_THAT(device_.ranges, ::testing::ElementsAre("g", "%sum add fake", "end", "end"));
+  EXPECT_TRUE(device_.work_bytes.empty());  // nobody asked
+}
+
+TEST_F(DeviceMemoryTest, ATraceIsToldTheWorkOfTheTrueSizes) {
+  device_.traced = true;
+  RunAndCheck({3, 2});
+  EXPECT_THAT(device_.work_bytes, ::testing::ElementsAre(3 * 5 * 2 * 4.0));  // 5 rows, not 8
+  EXPECT_EQ(executor_->work().bytes, 0);
+  executor_->EnableWorkCount();
+  RunAndCheck({3, 2});
+  RunAndCheck({4});
+  EXPECT_EQ(executor_->work().bytes, 3 * 9 * 2 * 4.0);
 }
 
 }  // namespace

@@ -29,6 +29,10 @@ TEST_F(CommandLineTest, UsageErrorsAreOneLineAndExitTwo) {
       {"transcribe", "-m", "fake", "a.wav", "--resume", "-o", "out.txt"},
       {"transcribe", "-m", "fake", "a.wav", "--reverse-weight", "1.5"},
       {"build", "models/tiny"},
+      {"tune"},
+      {"tune", "-m", "fake", "--rows", "0"},
+      {"tune", "-m", "fake", "--random-weights", "aishell"},
+      {"tune", "--random-weights", "other"},
       {"bench", "-m", "fake", "--clips", "x", "--passes", "0"},
       {"eval"},
       {"eval", "--ref", "a"},
@@ -47,7 +51,9 @@ TEST_F(CommandLineTest, UsageErrorsAreOneLineAndExitTwo) {
 
 TEST_F(CommandLineTest, HelpAndVersionGoToStandardOutput) {
   EXPECT_EQ(Ting({"--help"}), 0);
-  for (const char* name : {"transcribe", "build", "inspect", "bench", "eval"}) EXPECT_THAT(out_.str(), HasSubstr(name));
+  for (const char* name : {"transcribe", "build", "inspect", "bench", "eval", "tune"}) {
+    EXPECT_THAT(out_.str(), HasSubstr(name));
+  }
   EXPECT_EQ(Ting({"--version"}), 0);
   EXPECT_THAT(out_.str(), ::testing::MatchesRegex("ting [0-9]+\\.[0-9]+\\.[0-9]+\n"));
   EXPECT_EQ(Ting({"bench", "--help"}), 0);
@@ -76,7 +82,7 @@ std::vector<std::string> SplitShell(const std::string& line) {
 
 TEST_F(CommandLineTest, EveryExampleOfTheHelpPagesParses) {
   const auto pages = tool::HelpPages();
-  ASSERT_EQ(pages.size(), 5U);
+  ASSERT_EQ(pages.size(), 6U);
   for (const auto& [name, page] : pages) {
     std::istringstream lines(page);
     int num_examples = 0;

@@ -24,8 +24,8 @@ namespace ting::testing {
 class FakeRecognizer : public Recognizer {
  public:
   using Recognizer::Recognize;
-  FakeRecognizer(std::vector<int>* batch_sizes, DecodeOptions* last_options)
-      : batch_sizes_(batch_sizes), last_options_(last_options) {
+  FakeRecognizer(std::vector<int>* batch_sizes, DecodeOptions* last_options, double least_ms)
+      : batch_sizes_(batch_sizes), last_options_(last_options), least_ms_(least_ms) {
     info_.family = "fake conformer";
     info_.num_parameters = 8'700'000;
     info_.vocab_size = 4233;
@@ -35,14 +35,14 @@ class FakeRecognizer : public Recognizer {
 
   const ModelInfo& info() const override { return info_; }
   Result<std::unique_ptr<Recognizer>> Clone() override {
-    return std::unique_ptr<Recognizer>(std::make_unique<FakeRecognizer>(batch_sizes_, last_options_));
+    return std::unique_ptr<Recognizer>(std::make_unique<FakeRecognizer>(batch_sizes_, last_options_, least_ms_));
   }
 
   std::vector<RecognitionResult> Recognize(std::span<const Audio> batch, const DecodeOptions& options,
                                            StageTimes* times) override {
     batch_sizes_->push_back(static_cast<int>(batch.size()));
     *last_options_ = options;
-    if (times != nullptr) times->encoder_ms += 8, times->decoder_ms += 2;
+    if (times != nullptr) times->encoder_ms += 8, times->decoder_ms += 2, times->encoder_least_ms += least_ms_;
     std::vector<RecognitionResult> results;
     for (const Audio& audio : batch) results.push_back(RecognizeOne(audio, options));
     return results;
@@ -56,6 +56,11 @@ class FakeRecognizer : public Recognizer {
     return {{"encoder", "block0/ffn", "feed_forward", "cpu", 10, 30.0},
             {"encoder", "block1/ffn", "feed_forward", "cpu", 10, 30.0},
             {"encoder", "norm", "layer_norm", "ref", 10, 40.0}};
+  }
+  Result<std::vector<NodeDispatch>> Dispatch() const override { return FakeDispatch(); }
+  static std::vector<NodeDispatch> FakeDispatch() {
+    return {{"encoder", "block0/ffn", "feed_forward", "cpu.avx2", {"cpu.amx: no AMX here"}},
+            {"encoder", "block1/ffn", "feed_forward", "cpu.avx2", {"cpu.amx: no AMX here"}}};
   }
   std::string GraphText() const override { return "graph encoder {}\n"; }
 
@@ -85,6 +90,20 @@ class FakeRecognizer : public Recognizer {
   ModelInfo info_;
   std::vector<int>* batch_sizes_;
   DecodeOptions* last_options_;
+  double least_ms_;  // of the encoder, a call
+};
+
+// Sees one kernel, whatever runs.
+class FakeTracer : public Tracer {
+ public:
+  Status Start() override { return {}; }
+  Result<std::vector<TraceEvent>> Stop() override { return Events(); }
+  static std::vector<TraceEvent> Events() {
+    TraceEvent kernel;
+    kernel.name = "FfnKernel", kernel.graph = "encoder", kernel.node = "b0.ffn", kernel.op = "feed_forward";
+    kernel.implementation = "cuda.fused", kernel.start_ns = 1000, kernel.end_ns = 3000;
+    return {kernel};
+  }
 };
 
 // A folder for the test's files, and the program with its streams.
@@ -100,7 +119,7 @@ class ToolTest : public ::testing::Test {
                             const RecognizerOptions& options) -> Result<std::unique_ptr<Recognizer>> {
       load_options_ = options;
       if (path == "missing") return NotFound("no such model");
-      return std::unique_ptr<Recognizer>(new FakeRecognizer(&batch_sizes_, &decode_options_));
+      return std::unique_ptr<Recognizer>(new FakeRecognizer(&batch_sizes_, &decode_options_, least_ms_));
     };
     services_.read_audio = [this](const std::string& path, const ReadAudioOptions& options) -> Result<Audio> {
       TING_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path));
@@ -111,11 +130,30 @@ class ToolTest : public ::testing::Test {
       return Decode(std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()), options);
     };
     services_.benchmark_stages = [](const std::string& model, const RecognizerOptions&,
-                                    const StageBenchmarkOptions& options) -> Result<std::vector<StageBenchmark>> {
+                                    const StageBenchmarkOptions& options) -> Result<StageReport> {
       if (model != "random:aishell") return NotFound("no model named {}", model);
-      std::vector<StageBenchmark> results;
-      for (const int batch : options.batches) results.push_back({batch, 0.5 * batch, 0.25 * batch});
-      return results;
+      StageReport report;
+      for (const int batch : options.batches) report.batches.push_back({batch, 5.0 * batch, 0.5 * batch, 0.25 * batch});
+      for (const int batch : options.batches) {
+        if (options.traced_steps > 0) {
+          report.traces.push_back({"encoder", batch, options.traced_steps, FakeTracer::Events()});
+        }
+      }
+      report.dispatch = FakeRecognizer::FakeDispatch();
+      return report;
+    };
+    services_.create_tracer = []() -> Result<std::unique_ptr<Tracer>> {
+      return std::unique_ptr<Tracer>(new FakeTracer);
+    };
+    services_.tune_model = [this](const std::string& model, const RecognizerOptions& options,
+                                  const TuneOptions& tune) -> Result<TuneReport> {
+      load_options_ = options;
+      if (!options.device.starts_with("cuda")) return FailedPrecondition("{} has nothing to tune", options.device);
+      for (const int64_t rows : tune.rows) {
+        tune.progress({"gemm of " + model, rows, rows > 100 ? "tile 64" : "", 4, 5});
+      }
+      options.note("a note");
+      return TuneReport{"cache.json", static_cast<int>(tune.rows.size()), 1, 2};
     };
     services_.build_engine = [](const std::string& dir, const std::string& path, Precision precision) -> Status {
       if (dir == "missing") return NotFound("missing/train.yaml: no such file");
@@ -155,6 +193,7 @@ class ToolTest : public ::testing::Test {
   tool::Services services_;
   std::istringstream in_;
   std::ostringstream out_, err_;
+  double least_ms_ = 0;             // what recognisers say that the roofline allows
   std::vector<int> batch_sizes_;    // of the calls of Recognize
   DecodeOptions decode_options_;    // of the last call
   RecognizerOptions load_options_;  // of the last load

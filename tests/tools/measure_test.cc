@@ -1,7 +1,7 @@
 // tests/tools/measure_test.cc
 // SPDX-License-Identifier: Apache-2.0
 //
-// ting bench and ting eval.
+// ting bench, ting eval and ting tune.
 #include <gmock/gmock.h>
 
 #include <nlohmann/json.hpp>
@@ -58,6 +58,78 @@ TEST_F(MeasureTest, BenchTimesStagesWithoutAudio) {
       "{\"batch\":1,\"encoder_ms\":0.5,\"decoder_ms\":0.25}\n{\"batch\":8,\"encoder_ms\":4.0,\"decoder_ms\":2.0}\n");
   EXPECT_EQ(Ting({"bench", "-m", "fake", "--stages", "1"}), 1);
   EXPECT_THAT(err_.str(), HasSubstr("no model named fake"));
+}
+
+TEST_F(MeasureTest, BenchPrintsTheShareOfTheRoofline) {
+  services_.benchmark_stages = [](const std::string&, const RecognizerOptions&,
+                                  const StageBenchmarkOptions&) -> Result<StageReport> {
+    StageReport report;
+    report.batches = {{.batch = 8,
+                       .audio_s = 40,
+                       .encoder_ms = 0.5,
+                       .decoder_ms = 0.3,
+                       .encoder_least_ms = 0.15,
+                       .decoder_least_ms = 0.05,
+                       .encoder_flops = 1e11,
+                       .decoder_flops = 3e10}};
+    return report;
+  };
+  EXPECT_EQ(Ting({"bench", "--random-weights", "aishell", "--stages", "8"}), 0);
+  EXPECT_THAT(out_.str(),
+              ::testing::ContainsRegex("8 +0.500 +0.300 +0.150 +30.0% +0.050 +16.7% +50000 +200000 +25.0%\n"));
+  EXPECT_EQ(Ting({"bench", "--random-weights", "aishell", "--stages", "8", "--json"}), 0);
+  const auto json = nlohmann::json::parse(out_.str(), nullptr, false);
+  EXPECT_EQ(json["roofline_share"], 0.25);
+  EXPECT_EQ(json["encoder_tflops"], 200);
+}
+
+TEST_F(MeasureTest, BenchSharesTheRooflineOfClips) {
+  WriteSet();
+  EXPECT_EQ(Ting({"bench", "-m", "fake", "--clips", Path("s"), "--passes", "2", "--json"}), 0);
+  EXPECT_FALSE(load_options_.count_work);
+  EXPECT_THAT(out_.str(), Not(HasSubstr("roofline")));
+  least_ms_ = 2;  // a call, of the encoder's 8
+  EXPECT_EQ(Ting({"bench", "-m", "fake", "--clips", Path("s"), "--passes", "2", "--device", "cuda", "--json"}), 0);
+  EXPECT_TRUE(load_options_.count_work);
+  const auto json = nlohmann::json::parse(out_.str(), nullptr, false);
+  EXPECT_EQ(json["roofline_share"]["encoder"], 0.25);
+  // Three calls of 2 ms a pass, over the audio of a pass.
+  EXPECT_NEAR(json["roofline_rtfx"].get<double>(), json["audio_s"].get<double>() / 6e-3, 1e-6);
+  EXPECT_EQ(Ting({"bench", "-m", "fake", "--clips", Path("s"), "--device", "cuda"}), 0);
+  EXPECT_THAT(out_.str(), HasSubstr("encoder 25.0 %"));
+}
+
+TEST_F(MeasureTest, BenchWritesATrace) {
+  WriteSet();
+  const std::string path = Path("trace.json");
+  EXPECT_EQ(Ting({"bench", "-m", "fake", "--clips", Path("s"), "--trace", path}), 2);
+  EXPECT_THAT(err_.str(), HasSubstr("add --device cuda"));
+  EXPECT_EQ(Ting({"bench", "-m", "fake", "--clips", Path("s"), "--device", "cuda", "--trace", path}), 0) << err_.str();
+  EXPECT_THAT(out_.str(), HasSubstr("rescoring, batch 1: 3 steps traced"));
+  EXPECT_THAT(out_.str(), HasSubstr("feed_forward cuda.fused"));
+  EXPECT_EQ(nlohmann::json::parse(Read(path), nullptr, false)["traceEvents"][0]["name"], "FfnKernel");
+  EXPECT_EQ(Ting({"bench", "--random-weights", "aishell", "--stages", "4", "--device", "cuda", "--trace", path}), 0);
+  EXPECT_THAT(out_.str(), HasSubstr("encoder, batch 4: 8 steps traced"));
+}
+
+TEST_F(MeasureTest, EveryCommandTellsTheDispatch) {
+  const std::string list = WriteSet();
+  const std::string line = "encoder: 2 x feed_forward: cpu.avx2; refused: cpu.amx: no AMX here\n";
+  EXPECT_EQ(Ting({"inspect", "fake", "--verbose=dispatch"}), 0);
+  EXPECT_EQ(err_.str(), line);
+  EXPECT_EQ(Ting({"transcribe", "-m", "fake", "--verbose=dispatch", "-q", Path("s")}), 0);
+  EXPECT_EQ(err_.str(), line);
+  EXPECT_EQ(Ting({"bench", "-m", "fake", "--clips", Path("s"), "--verbose=dispatch"}), 0);
+  EXPECT_EQ(err_.str(), line);
+  EXPECT_EQ(Ting({"bench", "--random-weights", "aishell", "--stages", "1", "--verbose"}), 0);
+  EXPECT_EQ(err_.str(), line);
+  EXPECT_EQ(Ting({"eval", "-m", "fake", "--data", list, "--modes", "greedy", "--verbose=dispatch"}), 0);
+  EXPECT_EQ(err_.str(), line);
+  EXPECT_THAT(out_.str(), Not(HasSubstr("utt: u1")));
+  EXPECT_EQ(Ting({"eval", "-m", "fake", "--data", list, "--modes", "greedy", "--verbose"}), 0);
+  EXPECT_EQ(err_.str(), "");
+  EXPECT_THAT(out_.str(), HasSubstr("utt: u1"));
+  EXPECT_EQ(Ting({"inspect", "fake", "--verbose=more"}), 2);
 }
 
 TEST_F(MeasureTest, BenchWantsAModelAndSomethingToRun) {
@@ -148,6 +220,30 @@ TEST_F(MeasureTest, EvalLeavesOutAndTellsWhatFailed) {
   EXPECT_EQ(Ting({"eval", "-m", "fake", "--data", list, "--modes", "greedy"}), 1);
   EXPECT_THAT(err_.str(), HasSubstr("u1.wav: too short"));
   EXPECT_THAT(out_.str(), HasSubstr("N=2 C=2"));
+}
+
+TEST_F(MeasureTest, TuneListsWhatMeasuredBetter) {
+  EXPECT_EQ(Ting({"tune", "--random-weights", "aishell", "--rows", "64,128", "--tuning-file", "t.json"}), 0);
+  EXPECT_EQ(load_options_.device, "cuda");
+  EXPECT_EQ(load_options_.tuning_file, "t.json");
+  EXPECT_THAT(out_.str(), HasSubstr("gemm of random:aishell"));
+  EXPECT_THAT(out_.str(), HasSubstr("128 rows     4.00 us,     5.00 without; tile 64\n"));
+  EXPECT_THAT(out_.str(), Not(HasSubstr("64 rows")));
+  EXPECT_EQ(err_.str(), "ting: note: a note\ncache.json: 1 of 2 choices are better measured, in 2 s\n");
+  EXPECT_EQ(Ting({"tune", "-m", "fake", "--device", "cpu"}), 1);
+  EXPECT_EQ(err_.str(), "ting: cpu has nothing to tune\n");
+}
+
+TEST_F(MeasureTest, TuningRecordsAreNamedOrLeftOut) {
+  WriteSet();
+  EXPECT_EQ(Ting({"bench", "-m", "fake", "--clips", Path("s"), "--tuning-file", "t.json"}), 0);
+  EXPECT_EQ(load_options_.tuning_file, "t.json");
+  EXPECT_TRUE(load_options_.use_tuning);
+  ASSERT_TRUE(load_options_.note);
+  load_options_.note("damaged");
+  EXPECT_THAT(err_.str(), HasSubstr("ting: note: damaged\n"));
+  EXPECT_EQ(Ting({"bench", "-m", "fake", "--clips", Path("s"), "--no-tuning"}), 0);
+  EXPECT_FALSE(load_options_.use_tuning);
 }
 
 }  // namespace

@@ -5,103 +5,25 @@
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
-#include <map>
-#include <nlohmann/json.hpp>
-#include <tuple>
 
 #include "base/status_macros.h"
+#include "tools/ting/bench_report.h"
+#include "tools/ting/clip_lengths.h"
 #include "tools/ting/command.h"
+#include "tools/ting/dispatch_text.h"
 #include "tools/ting/model_options.h"
+#include "tools/ting/stage_table.h"
 #include "tools/ting/statistics.h"
 #include "tools/ting/timed_pass.h"
+#include "tools/ting/trace_report.h"
 
 namespace ting::tool {
 namespace {
 
-struct BenchReport {
-  double load_ms = 0, audio_s = 0, peak_rss_mb = 0;
-  size_t num_utterances = 0;
-  int batch = 0, num_threads = 0;
-  const char *mode = "", *precision = "";
-  std::string device;
-  std::vector<double> rtfx;      // a pass
-  std::vector<double> batch_ms;  // of all passes
-  StageTimes stages;             // of all passes
-
-  double passes() const { return static_cast<double>(rtfx.size()); }
-  double ms_per_utterance() const { return audio_s / Median(rtfx) * 1e3 / num_utterances; }
-};
-
-std::string ReportText(const BenchReport& r) {
-  const auto per_utterance = [&](double ms) { return ms / r.passes() / r.num_utterances; };
-  std::string passes;
-  for (const double rtfx : r.rtfx) passes += fmt::format(" {:.1f}", rtfx);
-  std::string text = fmt::format(
-      "{} utterances, {:.1f} s; {} {}, threads {}, batch {}, {}\n"
-      "loaded in       {:.0f} ms\n"
-      "RTFx            {:.1f} median, {:.1f} to {:.1f}; passes{}\n"
-      "per utterance   {:.2f} ms: features {:.2f}, encoder {:.2f}, search {:.2f}, decoder {:.2f}, text {:.2f}\n",
-      r.num_utterances, r.audio_s, r.device, r.precision, r.num_threads == 0 ? "all" : std::to_string(r.num_threads),
-      r.batch, r.mode, r.load_ms, Median(r.rtfx), MinOf(r.rtfx), MaxOf(r.rtfx), passes, r.ms_per_utterance(),
-      per_utterance(r.stages.frontend_ms), per_utterance(r.stages.encoder_ms), per_utterance(r.stages.search_ms),
-      per_utterance(r.stages.decoder_ms), per_utterance(r.stages.text_ms));
-  text += fmt::format("latency         p50 {:.2f} ms, p95 {:.2f} ms a batch of {}\n", Quantile(r.batch_ms, 0.5),
-                      Quantile(r.batch_ms, 0.95), r.batch);
-  return text + fmt::format("peak memory     {:.0f} MB (the audio included)\n", r.peak_rss_mb);
-}
-
-std::string ReportJson(const BenchReport& r) {
-  const double n = r.passes() * r.num_utterances;
-  const nlohmann::ordered_json json = {
-      {"rtfx", Median(r.rtfx)},
-      {"rtfx_min", MinOf(r.rtfx)},
-      {"rtfx_max", MaxOf(r.rtfx)},
-      {"rtfx_passes", r.rtfx},
-      {"ms_per_utterance", r.ms_per_utterance()},
-      {"p50_ms", Quantile(r.batch_ms, 0.5)},
-      {"p95_ms", Quantile(r.batch_ms, 0.95)},
-      {"stage_ms_per_utterance",
-       {{"frontend", r.stages.frontend_ms / n},
-        {"encoder", r.stages.encoder_ms / n},
-        {"search", r.stages.search_ms / n},
-        {"decoder", r.stages.decoder_ms / n},
-        {"text", r.stages.text_ms / n}}},
-      {"utterances", r.num_utterances},
-      {"audio_s", r.audio_s},
-      {"batch", r.batch},
-      {"threads", r.num_threads},
-      {"mode", r.mode},
-      {"precision", r.precision},
-      {"device", r.device},
-      {"load_ms", r.load_ms},
-      {"peak_rss_mb", r.peak_rss_mb},
-  };
-  return json.dump() + "\n";
-}
-
-// Times of nodes of the same graph, op and implementation together, the longest first.
-std::string ProfileText(const std::vector<NodeProfile>& nodes) {
-  struct Sum {
-    int64_t num_nodes = 0, calls = 0;
-    double ms = 0;
-  };
-  std::map<std::tuple<std::string, std::string, std::string>, Sum> by_op;
-  double total_ms = 0;
-  for (const NodeProfile& node : nodes) {
-    Sum& sum = by_op[{node.graph, node.op, node.implementation}];
-    ++sum.num_nodes, sum.calls += node.calls, sum.ms += node.total_ms, total_ms += node.total_ms;
-  }
-  std::vector<std::pair<std::tuple<std::string, std::string, std::string>, Sum>> rows(by_op.begin(), by_op.end());
-  std::stable_sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.second.ms > b.second.ms; });
-  std::string text = fmt::format("{:<14} {:<20} {:<18} {:>6} {:>9} {:>11} {:>6}\n", "graph", "op", "implementation",
-                                 "nodes", "calls", "ms", "share");
-  for (const auto& [names, sum] : rows) {
-    const auto& [graph, op, implementation] = names;
-    text += fmt::format("{:<14} {:<20} {:<18} {:>6} {:>9} {:>11.2f} {:>5.1f}%\n", graph, op, implementation,
-                        sum.num_nodes, sum.calls, sum.ms, total_ms > 0 ? 100 * sum.ms / total_ms : 0);
-  }
-  return text;
-}
+// Enough to see how steps follow one another; more make files that a browser opens slowly.
+constexpr int kTracedSteps = 8;
+// A step of a size is planned, then recorded, and replayed from the third time on.
+constexpr int kStepsBeforeTrace = 3;
 
 class BenchCommand : public Command {
  public:
@@ -112,15 +34,19 @@ class BenchCommand : public Command {
            "  ting bench -m model.ting --clips list.tsv --batch 16 --threads 2 --passes 5 --json\n"
            "  ting bench -m model.ting --clips list.tsv --mode greedy --profile\n"
            "  ting bench --random-weights aishell --stages 1,8,16,64 --device cuda --precision f16\n"
-           "  ting bench -m model.ting --clips list.tsv --device cuda --precision f16 --batch 64 --lanes 3\n";
+           "  ting bench -m model.ting --clips list.tsv --device cuda --precision f16 --batch 64 --lanes 3\n"
+           "  ting bench -m model.ting --clips list.tsv --lengths test_lengths.tsv --sort --batch 64 --device cuda\n"
+           "  ting bench --random-weights u2pp --stages 1,64 --device cuda --precision f16 --trace trace.json\n";
   }
 
   void AddOptions(CLI::App& app) override {
     CLI::Option* model = AddModelOptions(app, model_)->required(false);
     CLI::Option* clips = app.add_option("--clips", clips_, "what to run: as AUDIO of ting transcribe");
-    CLI::Option* random = app.add_option("--random-weights", random_weights_,
-                                         "instead of a model: aishell or u2pp with random weights, with --stages");
-    random->check(CLI::IsMember({"aishell", "u2pp"}))->excludes(model);
+    app.add_option("--lengths", lengths_path_,
+                   "\"key<TAB>samples\" lines: join and cut the clips to one recording of each length")
+        ->needs(clips);
+    app.add_flag("--sort", sort_, "longest recordings first, so that a batch holds similar lengths")->needs(clips);
+    AddRandomWeightsOption(app, random_weights_)->excludes(model);
     CLI::Option* stages =
         app.add_option("--stages", stages_.batches, "instead of clips: time encoder and decoder at these batch sizes");
     stages->delimiter(',')->check(CLI::Range(1, 4096))->expected(1, 64)->excludes(clips);
@@ -146,6 +72,10 @@ class BenchCommand : public Command {
     AddChannelOption(app, audio_.channel);
     app.add_flag("--profile", model_.recognizer.profile,
                  "print the time of every kind of node, warm-up included (its clocks cost a little)");
+    app.add_option(
+        "--trace", trace_,
+        "GPU: when all is timed, write what it does in a few more steps for ui.perfetto.dev, and print a table");
+    verbose_.AddOption(app);
     app.add_flag("--json", json_, "print one JSON line");
   }
 
@@ -156,19 +86,23 @@ class BenchCommand : public Command {
     if (!random_weights_.empty() && has_stages_->empty()) {
       return InvalidArgument("random weights recognise nothing; use them with --stages");
     }
+    if (!trace_.empty() && !model_.recognizer.device.starts_with("cuda")) {
+      return InvalidArgument("--trace shows what a GPU does; add --device cuda, or use --profile");
+    }
     return CheckDecodeOptions(decode_);
   }
 
   Result<int> Run(const Services& services) override {
     if (!has_stages_->empty()) return RunStages(services);
+    model_.recognizer.count_work = model_.recognizer.device.starts_with("cuda");
     const Stopwatch load;
     TING_ASSIGN_OR_RETURN(std::unique_ptr<Recognizer> first, LoadModel(services, model_));
     BenchReport report{.load_ms = load.ms()};
+    if (verbose_.dispatch()) TING_RETURN_IF_ERROR(TellDispatch(services, *first));
     TING_ASSIGN_OR_RETURN(const Lanes lanes, MakeLanes(std::move(first), lanes_));
     Recognizer* recognizer = lanes[0].get();
     audio_.sample_rate_hz = recognizer->info().sample_rate_hz;
-    TING_ASSIGN_OR_RETURN(const Recordings recordings,
-                          ReadRecordings(services, clips_, audio_, model_.recognizer.num_threads));
+    TING_ASSIGN_OR_RETURN(const Recordings recordings, ReadClips(services));
     for (int i = 0; i < warmup_; ++i) RunTimedPass(lanes, recordings.audio, decode_, batch_, Results::kDrop);
     size_t num_failed = recordings.num_failed;
     for (int i = 0; i < passes_; ++i) {
@@ -183,26 +117,55 @@ class BenchCommand : public Command {
     *services.out << (json_ ? ReportJson(report) : ReportText(report));
     if (model_.recognizer.profile)
       (json_ ? *services.err : *services.out) << '\n' << ProfileText(recognizer->Profile());
+    if (!trace_.empty()) TING_RETURN_IF_ERROR(TraceClips(services, *recognizer, recordings));
     return num_failed > 0 ? kExitFailure : kExitOk;
   }
 
  private:
+  Result<Recordings> ReadClips(const Services& services) const {
+    TING_ASSIGN_OR_RETURN(Recordings recordings,
+                          ReadRecordings(services, clips_, audio_, model_.recognizer.num_threads));
+    if (!lengths_path_.empty()) {
+      TING_ASSIGN_OR_RETURN(const auto lengths, ReadClipLengths(lengths_path_));
+      TING_ASSIGN_OR_RETURN(recordings, CutToLengths(recordings, lengths));
+    }
+    if (sort_) SortByLength(recordings);
+    return recordings;
+  }
+
   Result<int> RunStages(const Services& services) {
     stages_.beam = decode_.beam;
-    const std::string model = random_weights_.empty() ? model_.path : "random:" + random_weights_;
-    TING_ASSIGN_OR_RETURN(const auto results, services.benchmark_stages(model, model_.recognizer, stages_));
-    if (!json_) {
-      *services.out << fmt::format("{}, {} frames, CTC head with the best {}; {} hypotheses of {} tokens\n", model,
-                                   stages_.frames, stages_.beam, stages_.beam, stages_.tokens)
-                    << fmt::format("{:>5} {:>12} {:>12}\n", "batch", "encoder ms", "decoder ms");
+    stages_.traced_steps = trace_.empty() ? 0 : kTracedSteps;
+    const std::string model = PathOf(model_, random_weights_);
+    const RecognizerOptions options = WithNotes(services, model_.recognizer);
+    TING_ASSIGN_OR_RETURN(const StageReport report, services.benchmark_stages(model, options, stages_));
+    if (verbose_.dispatch()) *services.err << DispatchText(report.dispatch);
+    if (!json_) *services.out << StageTitle(model, stages_) << StageTable(report.batches);
+    for (const StageBenchmark& r : report.batches) {
+      if (json_) *services.out << StageJson(r);
     }
-    for (const StageBenchmark& r : results) {
-      const nlohmann::ordered_json json = {
-          {"batch", r.batch}, {"encoder_ms", r.encoder_ms}, {"decoder_ms", r.decoder_ms}};
-      *services.out << (json_ ? json.dump() + "\n"
-                              : fmt::format("{:>5} {:>12.3f} {:>12.3f}\n", r.batch, r.encoder_ms, r.decoder_ms));
-    }
+    if (!trace_.empty()) TING_RETURN_IF_ERROR(Tell(services, report.traces));
     return kExitOk;
+  }
+
+  // The tables go where the figures do, unless those are for a program.
+  Status Tell(const Services& services, const std::vector<StageTrace>& traces) const {
+    for (const StageTrace& trace : traces) (json_ ? *services.err : *services.out) << '\n' << TraceTable(trace);
+    return WriteTrace(trace_, traces);
+  }
+
+  // The first batches, once more, by lanes that know of the trace.
+  Status TraceClips(const Services& services, Recognizer& recognizer, const Recordings& recordings) const {
+    TING_ASSIGN_OR_RETURN(const std::unique_ptr<Tracer> tracer, services.create_tracer());
+    TING_ASSIGN_OR_RETURN(auto clone, recognizer.Clone());
+    TING_ASSIGN_OR_RETURN(const Lanes lanes, MakeLanes(std::move(clone), lanes_));
+    const size_t steps = std::min<size_t>(kTracedSteps * lanes_, (recordings.audio.size() + batch_ - 1) / batch_);
+    const auto audio = std::span(recordings.audio).first(std::min(steps * batch_, recordings.audio.size()));
+    for (int i = 0; i < kStepsBeforeTrace; ++i) RunTimedPass(lanes, audio, decode_, batch_, Results::kDrop);
+    TING_RETURN_IF_ERROR(tracer->Start());
+    RunTimedPass(lanes, audio, decode_, batch_, Results::kDrop);
+    TING_ASSIGN_OR_RETURN(auto events, tracer->Stop());
+    return Tell(services, {{ModeName(decode_.mode), batch_, static_cast<int>(steps), std::move(events)}});
   }
 
   static size_t TellFailures(const Services& services, const Recordings& recordings,
@@ -232,10 +195,12 @@ class BenchCommand : public Command {
   ReadAudioOptions audio_;
   std::vector<std::string> clips_;
   StageBenchmarkOptions stages_;
-  std::string random_weights_;
+  std::string random_weights_, lengths_path_;
   CLI::Option *has_stages_ = nullptr, *has_clips_ = nullptr, *has_model_ = nullptr;
   int batch_ = 1, warmup_ = 1, passes_ = 3, lanes_ = 1;
-  bool json_ = false;
+  bool json_ = false, sort_ = false;
+  std::string trace_;
+  Verbose verbose_;
 };
 
 }  // namespace

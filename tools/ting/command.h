@@ -40,5 +40,6 @@ std::unique_ptr<Command> MakeBuildCommand();
 std::unique_ptr<Command> MakeInspectCommand();
 std::unique_ptr<Command> MakeBenchCommand();
 std::unique_ptr<Command> MakeEvalCommand();
+std::unique_ptr<Command> MakeTuneCommand();
 
 }  // namespace ting::tool

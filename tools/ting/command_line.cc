@@ -28,6 +28,7 @@ struct Parser {
     commands.push_back(MakeInspectCommand());
     commands.push_back(MakeBenchCommand());
     commands.push_back(MakeEvalCommand());
+    commands.push_back(MakeTuneCommand());
     for (const auto& command : commands) {
       CLI::App* sub = app.add_subcommand(command->name(), command->summary());
       sub->footer(fmt::format("\nExamples:\n{}", command->examples()));

@@ -48,7 +48,7 @@ class EvalCommand : public Command {
   void AddOptions(CLI::App& app) override {
     app.add_option("--ref", reference_, "score only: \"id text\" lines (or *.tsv) of references");
     app.add_option("--hyp", hypothesis_, "score only: \"id text\" lines of hypotheses");
-    app.add_flag("--verbose", verbose_, "print every utterance, aligned");
+    verbose_.AddOption(app, "utterances", "print every utterance, aligned; ");
     AddModelOptions(app, model_)->required(false);
     app.add_option("--data", data_, "what to run: as AUDIO of ting transcribe");
     app.add_option("--text", text_, "references; default: the texts in a *.tsv or JSONL after --data");
@@ -94,6 +94,7 @@ class EvalCommand : public Command {
       decode_.nbest = std::min(2, decode_.beam);  // for the gap
     }
     TING_ASSIGN_OR_RETURN(std::unique_ptr<Recognizer> recognizer, LoadModel(services, model_));
+    if (verbose_.dispatch()) TING_RETURN_IF_ERROR(TellDispatch(services, *recognizer));
     audio_.sample_rate_hz = recognizer->info().sample_rate_hz;
     TING_ASSIGN_OR_RETURN(const Lanes lanes, MakeLanes(std::move(recognizer), 1));
     TING_ASSIGN_OR_RETURN(recordings_, ReadRecordings(services, data_, audio_, model_.recognizer.num_threads));
@@ -118,7 +119,7 @@ class EvalCommand : public Command {
     TING_ASSIGN_OR_RETURN(const Transcripts references, ReadTranscripts(reference_));
     TING_ASSIGN_OR_RETURN(const Transcripts hypotheses, ReadTranscripts(hypothesis_));
     TING_ASSIGN_OR_RETURN(const Score score, ScoreTranscripts(references, hypotheses));
-    *services.out << (verbose_ ? score.report : score.overall + "\n");
+    *services.out << (verbose_.Has("utterances") ? score.report : score.overall + "\n");
     TellSkipped(services, score);
     return kExitOk;
   }
@@ -178,7 +179,7 @@ class EvalCommand : public Command {
         "RTFx: {:.1f} ({} recordings, {:.1f} s in {:.2f} s)\n",
         model_.recognizer.device, PrecisionName(info.precision), WenetModeName(setting.mode), setting.batch, encoder_ms,
         decoder_ms, rtfx, recordings_.audio.size(), recordings_.seconds, pass.wall_ms / 1e3);
-    *services.out << (verbose_ ? score.report : score.overall + "\n") << '\n' << std::flush;
+    *services.out << (verbose_.Has("utterances") ? score.report : score.overall + "\n") << '\n' << std::flush;
     TellSkipped(services, score);
     table_ +=
         fmt::format("{:<22} {:>6} {:>7.2f} {:>7} {:>7} {:>7} {:>7} {:>7} {:>11.3f} {:>11.3f} {:>9.1f}\n",
@@ -212,7 +213,7 @@ class EvalCommand : public Command {
   std::vector<int> batches_ = {1};
   int warmup_ = 1;
   double max_different_ = 0.002;  // 1 in 500
-  bool verbose_ = false;
+  Verbose verbose_;
   ModelOptions model_;
   DecodeOptions decode_;
   ReadAudioOptions audio_;

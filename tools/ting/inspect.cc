@@ -76,17 +76,21 @@ class InspectCommand : public Command {
   const char* examples() const override {
     return "  ting inspect models/tiny\n"
            "  ting inspect model.ting --json\n"
-           "  ting inspect model.ting --graph\n";
+           "  ting inspect model.ting --graph\n"
+           "  ting inspect model.ting --verbose=dispatch --device cuda --precision f16\n";
   }
 
   void AddOptions(CLI::App& app) override {
     app.add_option("MODEL", model_.path, "engine file or WeNet checkpoint directory")->required();
     app.add_flag("--graph", graph_, "print the optimised graphs too");
     app.add_flag("--json", json_, "print one JSON object");
+    AddDeviceOptions(app, model_);
+    verbose_.AddOption(app);
   }
 
   Result<int> Run(const Services& services) override {
     TING_ASSIGN_OR_RETURN(const std::unique_ptr<Recognizer> recognizer, LoadModel(services, model_));
+    if (verbose_.dispatch()) TING_RETURN_IF_ERROR(TellDispatch(services, *recognizer));
     if (json_) {
       auto json = InfoJson(recognizer->info());
       if (graph_) json["graph"] = recognizer->GraphText();
@@ -101,6 +105,7 @@ class InspectCommand : public Command {
  private:
   ModelOptions model_;
   bool graph_ = false, json_ = false;
+  Verbose verbose_;
 };
 
 }  // namespace

@@ -17,6 +17,8 @@ int main(int argc, char** argv) {
   services.read_audio_bytes = ting::ReadAudioBytes;
   services.build_engine = ting::BuildEngine;
   services.benchmark_stages = ting::BenchmarkStages;
+  services.tune_model = ting::TuneModel;
+  services.create_tracer = ting::Tracer::Create;
   services.in = &std::cin;
   services.out = &std::cout;
   services.err = &std::cerr;

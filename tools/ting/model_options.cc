@@ -5,10 +5,12 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <iterator>
+#include <set>
 #include <thread>
 
 #include "base/status_macros.h"
 #include "tools/ting/audio_reader.h"
+#include "tools/ting/dispatch_text.h"
 
 namespace ting::tool {
 namespace {
@@ -55,6 +57,11 @@ const char* PrecisionName(Precision precision) {
 CLI::Option* AddModelOptions(CLI::App& app, ModelOptions& options) {
   CLI::Option* model =
       app.add_option("-m,--model", options.path, "engine file (ting build) or WeNet checkpoint directory")->required();
+  AddDeviceOptions(app, options);
+  return model;
+}
+
+void AddDeviceOptions(CLI::App& app, ModelOptions& options) {
   app.add_option("--threads", options.recognizer.num_threads, "threads that compute; 0: one a core")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
@@ -72,8 +79,31 @@ CLI::Option* AddModelOptions(CLI::App& app, ModelOptions& options) {
          [&options](double gb) { options.recognizer.gpu_memory_bytes = static_cast<size_t>(gb * (1 << 30)); },
          "GPU: gigabytes that steps may take beside the weights; default: all there is")
       ->check(CLI::PositiveNumber);
-  return model;
+  app.add_option("--tuning-file", options.recognizer.tuning_file,
+                 "GPU: records of ting tune; default: this machine's for the model, in the user's cache");
+  app.add_flag(
+      "--no-tuning", [&options](int64_t) { options.recognizer.use_tuning = false; }, "GPU: use no tuning records");
 }
+
+CLI::Option* AddRandomWeightsOption(CLI::App& app, std::string& architecture) {
+  return app
+      .add_option("--random-weights", architecture,
+                  "instead of a model: that architecture with random weights, for times")
+      ->check(CLI::IsMember({"aishell", "u2pp"}));
+}
+
+std::string PathOf(const ModelOptions& options, const std::string& random_weights) {
+  return random_weights.empty() ? options.path : "random:" + random_weights;
+}
+
+void Verbose::AddOption(CLI::App& app, const std::string& more, const std::string& help) {
+  const std::string bare = more.empty() ? "dispatch" : more;
+  app.add_flag("--verbose{" + bare + "}", told_,
+               help + "dispatch: tell which implementation runs each graph node, and why better ones refused")
+      ->check(CLI::IsMember(std::set<std::string>{bare, "dispatch"}));
+}
+
+bool Verbose::Has(const std::string& what) const { return std::find(told_.begin(), told_.end(), what) != told_.end(); }
 
 void AddModeOption(CLI::App& app, DecodeMode& mode) {
   app.add_option_function<std::string>(
@@ -116,8 +146,19 @@ Status CheckDecodeOptions(const DecodeOptions& options) {
   return {};
 }
 
+RecognizerOptions WithNotes(const Services& services, RecognizerOptions options) {
+  options.note = [err = services.err](const std::string& note) { *err << "ting: note: " << note << '\n'; };
+  return options;
+}
+
+Status TellDispatch(const Services& services, const Recognizer& recognizer) {
+  TING_ASSIGN_OR_RETURN(const auto dispatch, recognizer.Dispatch());
+  *services.err << DispatchText(dispatch);
+  return {};
+}
+
 Result<std::unique_ptr<Recognizer>> LoadModel(const Services& services, const ModelOptions& options) {
-  auto recognizer = services.load(options.path, options.recognizer);
+  auto recognizer = services.load(options.path, WithNotes(services, options.recognizer));
   if (recognizer.ok() || recognizer.status().message().find(options.path) != std::string::npos) return recognizer;
   return recognizer.status().WithContext(options.path);
 }

@@ -32,14 +32,36 @@ struct ModelOptions {
   RecognizerOptions recognizer;
 };
 
-// Returns the option -m, which is required unless the caller says otherwise.
+// Returns the option -m, which is required unless the caller says otherwise. AddDeviceOptions: how and where it runs,
+// which AddModelOptions adds, too.
 CLI::Option* AddModelOptions(CLI::App& app, ModelOptions& options);
+// An architecture with random weights instead of a model, where times are all that is asked for.
+CLI::Option* AddRandomWeightsOption(CLI::App& app, std::string& architecture);
+// What the library takes as the model's path.
+std::string PathOf(const ModelOptions& options, const std::string& random_weights);
+void AddDeviceOptions(CLI::App& app, ModelOptions& options);
+// --verbose=WHAT: what a command tells beside its results. Every one can tell "dispatch" (TellDispatch); `more` names
+// what else this one can, and is then what --verbose alone means.
+class Verbose {
+ public:
+  void AddOption(CLI::App& app, const std::string& more = "", const std::string& help = "");
+  bool dispatch() const { return Has("dispatch"); }
+  bool Has(const std::string& what) const;
+
+ private:
+  std::vector<std::string> told_;
+};
 void AddModeOption(CLI::App& app, DecodeMode& mode);
 void AddDecodeOptions(CLI::App& app, DecodeOptions& options);
 void AddChannelOption(CLI::App& app, int& channel);
 
 Status CheckDecodeOptions(const DecodeOptions& options);
 
+// `options` whose notes go to services.err, which must outlive what is loaded with them.
+RecognizerOptions WithNotes(const Services& services, RecognizerOptions options);
+
+// Which implementation runs each graph node and why the better ones do not, on services.err.
+Status TellDispatch(const Services& services, const Recognizer& recognizer);
 // Loads the model, with its path in front of what went wrong.
 Result<std::unique_ptr<Recognizer>> LoadModel(const Services& services, const ModelOptions& options);
 

@@ -16,6 +16,7 @@
 
 #include "ting/benchmark.h"
 #include "ting/recognizer.h"
+#include "ting/tuning.h"
 
 namespace ting::tool {
 
@@ -24,9 +25,12 @@ struct Services {
   std::function<Result<Audio>(const std::string& path, const ReadAudioOptions& options)> read_audio;
   std::function<Result<Audio>(std::span<const std::byte> bytes, const ReadAudioOptions& options)> read_audio_bytes;
   std::function<Status(const std::string& model_dir, const std::string& engine_path, Precision precision)> build_engine;
-  std::function<Result<std::vector<StageBenchmark>>(const std::string& model, const RecognizerOptions& options,
-                                                    const StageBenchmarkOptions& benchmark)>
+  std::function<Result<StageReport>(const std::string& model, const RecognizerOptions& options,
+                                    const StageBenchmarkOptions& benchmark)>
       benchmark_stages;
+  std::function<Result<TuneReport>(const std::string& model, const RecognizerOptions& options, const TuneOptions& tune)>
+      tune_model;
+  std::function<Result<std::unique_ptr<Tracer>>()> create_tracer;
   std::istream* in = nullptr;
   std::ostream* out = nullptr;
   std::ostream* err = nullptr;

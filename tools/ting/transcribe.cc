@@ -32,6 +32,7 @@ struct TranscribeOptions {
   std::vector<std::string> inputs;
   int batch = 8;
   bool quiet = false;
+  Verbose verbose;
 };
 
 // One run: what is shared by its steps.
@@ -162,6 +163,7 @@ class TranscribeCommand : public Command {
     app.add_option("-o,--output", options_.sink.path,
                    "file, or folder/ for one file a recording; default: standard output");
     app.add_flag("--resume", options_.sink.resume, "append to the output, skipping the recordings that it holds");
+    options_.verbose.AddOption(app);
     app.add_flag("-q,--quiet", options_.quiet, "no progress bar, no summary, no notes");
   }
 
@@ -178,6 +180,7 @@ class TranscribeCommand : public Command {
                              FormatName(options_.sink.format));
     }
     TING_ASSIGN_OR_RETURN(const std::unique_ptr<Recognizer> recognizer, LoadModel(services, options_.model));
+    if (options_.verbose.dispatch()) TING_RETURN_IF_ERROR(TellDispatch(services, *recognizer));
     TING_ASSIGN_OR_RETURN(const std::unique_ptr<ResultSink> sink, ResultSink::Open(options_.sink, services.out));
     if (!options_.quiet) {
       for (const std::string& note : set.notes) *services.err << "ting: note: " << note << '\n';

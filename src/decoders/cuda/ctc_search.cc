@@ -115,6 +115,7 @@ Result<CudaCtcSearch> CudaCtcSearch::Create() {
   TING_RETURN_IF_ERROR(Allocate(cuda_ctc::kSoftplusCells, &memory->softplus));
   TING_RETURN_IF_CUDA_ERROR(cudaMemcpy(memory->softplus.get(), table.data(),
                                        table.size() * sizeof(cuda_ctc::SoftplusCell), cudaMemcpyHostToDevice));
+  TING_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize(nullptr));  // other streams do not wait for the copy's end
   return CudaCtcSearch(std::move(memory));
 }
 

@@ -15,6 +15,36 @@ namespace {
 
 cudaStream_t HandleOf(Stream& stream) { return static_cast<cuda::CudaStream&>(stream).handle(); }
 
+// A stage as profilers and traces see it: a step of one node, which both end with the range.
+StepLabels StageLabels(const char* graph, const char* op) { return {graph, {MakeNodeLabel(op, op, "cuda")}}; }
+const StepLabels& FeatureLabels() {
+  static const auto* labels = new StepLabels(StageLabels("features", "fbank"));
+  return *labels;
+}
+const StepLabels& GreedyLabels() {
+  static const auto* labels = new StepLabels(StageLabels("search", "ctc_greedy"));
+  return *labels;
+}
+const StepLabels& PrefixBeamLabels() {
+  static const auto* labels = new StepLabels(StageLabels("search", "ctc_prefix_beam"));
+  return *labels;
+}
+
+class StageRange {
+ public:
+  StageRange(Device& device, const StepLabels& labels, const KernelWork& work)
+      : work_{{work}}, step_(device, labels, work_), node_(device, 0) {}
+
+ private:
+  StepWork work_;
+  StepRange step_;
+  NodeRange node_;
+};
+
+KernelWork SearchWorkOf(const TopKRows& rows) {
+  return SearchWork(rows.logp.tensor.rows(), static_cast<int>(rows.logp.tensor.shape[1]));
+}
+
 class CudaStages : public DeviceStages {
  public:
   CudaStages(Device& device, CudaFbank fbank, int num_mel_bins, CudaCtcSearch search)
@@ -25,12 +55,14 @@ class CudaStages : public DeviceStages {
 
   int max_beam() const override { return CudaCtcSearch::kMaxBeam; }
   Result<std::vector<GreedyResult>> Greedy(const TopKRows& rows, int32_t blank_id, Stream& stream) override {
+    const StageRange range(device_, GreedyLabels(), SearchWorkOf(rows));
     TING_RETURN_IF_ERROR(search_.Greedy(RowsOf(rows), blank_id, HandleOf(stream)));
     TING_RETURN_IF_ERROR(stream.Synchronize());
     return search_.GreedyResults(rows.logp.rows->num_sequences());
   }
   Result<std::vector<std::vector<PrefixHypothesis>>> PrefixBeam(const TopKRows& rows, const PrefixBeamOptions& options,
                                                                 Stream& stream) override {
+    const StageRange range(device_, PrefixBeamLabels(), SearchWorkOf(rows));
     CudaPrefixBeamOptions search;
     static_cast<PrefixBeamOptions&>(search) = options;
     TING_RETURN_IF_ERROR(search_.PrefixBeam(RowsOf(rows), search, HandleOf(stream)));
@@ -80,6 +112,7 @@ Result<const float*> CudaStages::Features(std::span<const std::span<const float>
   const size_t B = utterances.size();
   std::vector<int64_t> offsets{0};
   for (const auto& samples : utterances) offsets.push_back(offsets.back() + static_cast<int64_t>(samples.size()));
+  const StageRange range(device_, FeatureLabels(), FeaturesWork(offsets.back(), rows.num_rows(), num_mel_bins_));
   const size_t frame_offsets_at = AlignUp(offsets.size() * sizeof(int64_t));
   const size_t samples_at = frame_offsets_at + AlignUp((B + 1) * sizeof(int32_t));
   const size_t bytes = samples_at + offsets.back() * sizeof(float);

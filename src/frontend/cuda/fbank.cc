@@ -43,6 +43,7 @@ struct CudaFbank::Memory {
     const size_t mel_weights = packer.Add(host.mel_weights);
     TING_RETURN_IF_CUDA_ERROR(cudaMalloc(&block, packer.size_bytes()));
     TING_RETURN_IF_CUDA_ERROR(cudaMemcpy(block, packer.data(), packer.size_bytes(), cudaMemcpyHostToDevice));
+    TING_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize(nullptr));  // other streams do not wait for the copy's end
     tables = host.view();
     tables.window = At<cuda_fbank::Complex>(window);
     tables.twiddles = At<cuda_fbank::Complex>(twiddles);

@@ -20,6 +20,8 @@
 
 namespace ting {
 
+inline constexpr int64_t kMaxVocab = int64_t{1} << 20;
+
 enum class EncoderKind { kConformer, kTransformer };
 enum class DecoderKind { kTransformer, kBitransformer };
 enum class PositionKind { kRelative, kAbsolute, kNone };  // rel_pos with rel_selfattn; abs_pos or no_pos with selfattn

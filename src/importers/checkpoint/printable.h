@@ -5,10 +5,10 @@
 // texts cut.
 #pragma once
 
-#include <fmt/core.h>
-
 #include <string>
 #include <string_view>
+
+#include "base/format.h"
 
 namespace ting {
 

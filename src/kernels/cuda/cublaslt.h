@@ -12,7 +12,9 @@
 #include <memory>
 #include <mutex>
 #include <tuple>
+#include <vector>
 
+#include "kernels/tuning.h"
 #include "tensor/dtype.h"
 #include "ting/status.h"
 
@@ -31,23 +33,36 @@ struct MatrixProduct {
   bool tf32 = false;  // f32 operands rounded to tf32: ten bits of mantissa
 };
 
+// The product's name in tuning records.
+TuningProduct TuningProductOf(const MatrixProduct& product);
+
 class CublasLt {
  public:
   static constexpr size_t kWorkspaceBytes = size_t{32} << 20;
 
-  static Result<std::unique_ptr<CublasLt>> Create();
+  // `tuning` has the algorithms that measured fastest; it outlives the object.
+  static Result<std::unique_ptr<CublasLt>> Create(TuningTable* tuning);
   ~CublasLt();
   // `workspace`: kWorkspaceBytes of device memory of this stream. `batch_invariant`: one algorithm whatever M, so that
   // a row's sum has the same order in every batch. Any number of threads may call.
+  // That algorithm is the library's own choice: records of others, which may sum in another order, are not looked at.
   Status Multiply(const MatrixProduct& product, bool batch_invariant, void* workspace, cudaStream_t stream);
+
+  // At most so many algorithms for the product, as records have them; what the library thinks best comes first.
+  Result<std::vector<TuningConfig>> Algorithms(const MatrixProduct& product, int most);
+  // By one of them; refused where the library says that it cannot run.
+  Status MultiplyBy(const TuningConfig& algorithm, const MatrixProduct& product, void* workspace, cudaStream_t stream);
 
  private:
   struct Choice;  // an algorithm and its descriptors
   using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int, bool>;
 
-  CublasLt() = default;
+  explicit CublasLt(TuningTable* tuning);
   Result<const Choice*> Choose(const MatrixProduct& product, bool batch_invariant);
+  Status ChooseAlgorithm(const MatrixProduct& product, bool batch_invariant, Choice& choice);
+  Status Queue(const Choice& choice, const MatrixProduct& product, void* workspace, cudaStream_t stream);
 
+  TuningTable* tuning_;
   std::shared_ptr<const CublasLtApi> api_;
   void* handle_ = nullptr;
   std::mutex mutex_;

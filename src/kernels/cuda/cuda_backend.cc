@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "base/status_macros.h"
+#include "kernels/cuda/host_copy.h"
 #include "kernels/cuda/launch.h"
 
 namespace ting::cuda {
@@ -63,6 +64,8 @@ Result<const void*> CudaBackend::Constant(const std::string& key, size_t bytes,
   make(host.data());
   TING_ASSIGN_OR_RETURN(DeviceMemory memory, DeviceMemory::Allocate(bytes));
   TING_CUDA_RETURN_IF_ERROR(cudaMemcpy(memory.data(), host.data(), bytes, cudaMemcpyHostToDevice));
+  // The copy may return before the last bytes have arrived, and steps' streams do not wait for the default one.
+  TING_CUDA_RETURN_IF_ERROR(cudaStreamSynchronize(nullptr));
   return const_cast<const void*>((constants_[key] = std::move(memory)).data());
 }
 
@@ -116,9 +119,14 @@ Result<DeviceNorm> CudaBackend::Norm(const NormParams& norm) {
 Result<CublasLt*> CudaBackend::Lt() {
   const std::lock_guard lock(mutex_);
   if (!lt_) {
-    TING_ASSIGN_OR_RETURN(lt_, CublasLt::Create());
+    TING_ASSIGN_OR_RETURN(lt_, CublasLt::Create(&tuning_));
   }
   return lt_.get();
+}
+
+void CudaBackend::AddTunable(const TuningProduct& product, std::unique_ptr<Tunable> tunable) {
+  const std::lock_guard lock(mutex_);
+  tunables_.try_emplace(product, std::move(tunable));
 }
 
 Result<std::unique_ptr<CudaStream>> CudaStream::Create() {
@@ -136,27 +144,37 @@ Status CudaStream::CopyToDevice(void* device, const void* host, size_t bytes) {
   if (bytes == 0) return Status();
   return CudaStatus(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, handle_), "copy to the GPU");
 }
+Status CudaStream::SendToDevice(void* device, const void* host, size_t bytes) {
+  const bool by_kernel =
+      bytes <= kMostHostCopyBytes && bytes % 16 == 0 && reinterpret_cast<uintptr_t>(device) % 16 == 0;
+  return by_kernel ? CopyFromPinned(device, host, bytes, handle_) : CopyToDevice(device, host, bytes);
+}
 Status CudaStream::CopyToHost(void* host, const void* device, size_t bytes) {
   if (bytes == 0) return Status();
   return CudaStatus(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, handle_), "copy from the GPU");
 }
 Status CudaStream::Synchronize() { return CudaStatus(cudaStreamSynchronize(handle_), "waiting for the GPU"); }
 
+MatrixProduct ProductOf(const CudaBackend& backend, const void* a, int64_t M, int64_t a_stride,
+                        const DeviceMatrix& matrix, float* y) {
+  return {a,
+          matrix.data,
+          y,
+          M,
+          matrix.N,
+          matrix.K,
+          a_stride,
+          matrix.N,
+          backend.storage(),
+          backend.compute() == Compute::kTF32};
+}
+
 Status Multiply(CudaBackend& backend, const KernelContext& context, const void* a, int64_t M, int64_t a_stride,
                 const DeviceMatrix& matrix, float* y) {
   TING_ASSIGN_OR_RETURN(CublasLt * lt, backend.Lt());
   CudaStream& stream = StreamOf(context);
-  const MatrixProduct product{a,
-                              matrix.data,
-                              y,
-                              M,
-                              matrix.N,
-                              matrix.K,
-                              a_stride,
-                              matrix.N,
-                              backend.storage(),
-                              backend.compute() == Compute::kTF32};
-  return lt->Multiply(product, backend.options().batch_invariant, stream.lt_workspace(), stream.handle());
+  return lt->Multiply(ProductOf(backend, a, M, a_stride, matrix, y), backend.options().batch_invariant,
+                      stream.lt_workspace(), stream.handle());
 }
 
 }  // namespace ting::cuda

@@ -16,8 +16,10 @@
 #include <vector>
 
 #include "kernels/cuda/cublaslt.h"
+#include "kernels/cuda/tunable.h"
 #include "kernels/kernel.h"
 #include "kernels/params.h"
+#include "kernels/tuning.h"
 #include "ting/status.h"
 
 namespace ting::cuda {
@@ -96,6 +98,12 @@ class CudaBackend : public BackendState {
 
   Result<CublasLt*> Lt();
 
+  TuningTable& tuning() { return tuning_; }
+  // Kernels with choices name their products when they are created; the first Tunable of a product is kept.
+  void AddTunable(const TuningProduct& product, std::unique_ptr<Tunable> tunable);
+  // Called while no kernel is being created.
+  const std::map<TuningProduct, std::unique_ptr<Tunable>>& tunables() const { return tunables_; }
+
  private:
   CudaBackend(const CudaOptions& options, const cudaDeviceProp& properties)
       : options_(options), properties_(properties) {}
@@ -104,6 +112,8 @@ class CudaBackend : public BackendState {
   cudaDeviceProp properties_;
   std::mutex mutex_;
   std::map<std::string, DeviceMemory> constants_;
+  TuningTable tuning_;
+  std::map<TuningProduct, std::unique_ptr<Tunable>> tunables_;
   std::unique_ptr<CublasLt> lt_;
 };
 
@@ -117,6 +127,7 @@ class CudaStream : public Stream {
   void* lt_workspace() const { return workspace_.data(); }  // CublasLt::kWorkspaceBytes
 
   Status CopyToDevice(void* device, const void* host, size_t bytes) override;
+  Status SendToDevice(void* device, const void* host, size_t bytes) override;
   Status CopyToHost(void* host, const void* device, size_t bytes) override;
   Status Synchronize() override;
 
@@ -127,6 +138,10 @@ class CudaStream : public Stream {
 };
 
 inline CudaStream& StreamOf(const KernelContext& context) { return *static_cast<CudaStream*>(context.stream); }
+
+// The product of M rows of K elements by `matrix` into y [M, N] f32, in the backend's type.
+MatrixProduct ProductOf(const CudaBackend& backend, const void* a, int64_t M, int64_t a_stride,
+                        const DeviceMatrix& matrix, float* y);
 
 // Runs a step's products by cuBLASLt; y [M, N] f32 with rows of N.
 Status Multiply(CudaBackend& backend, const KernelContext& context, const void* a, int64_t M, int64_t a_stride,

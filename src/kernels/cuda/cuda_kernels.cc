@@ -1,16 +1,19 @@
 // src/kernels/cuda/cuda_kernels.cc
 // SPDX-License-Identifier: Apache-2.0
 //
-// The list of the CUDA backend: "cuda.fused" is one kernel a node, "cuda.hopper" row_gemm's products, "cuda.cublaslt"
-// cuBLASLt's, which take everything; "cuda.conv_pair" is "cuda.hopper" with the convolutions on tensor cores, too.
+// The list of the CUDA backend: "cuda.fused" is one kernel a node, "cuda.fused_head" keeps logits on the chip,
+// "cuda.hopper" is row_gemm's products, "cuda.cublaslt" cuBLASLt's, which take everything; "cuda.conv_pair" is
+// "cuda.hopper" with the convolutions on tensor cores, too.
 #include "kernels/cuda/cuda_kernels.h"
 
 #include <vector>
 
 #include "base/status_macros.h"
 #include "kernels/cuda/fused_ffn.h"
+#include "kernels/cuda/fused_head.h"
 #include "kernels/cuda/kernels.h"
 #include "kernels/feed_forward.h"
+#include "kernels/output_head.h"
 
 namespace ting {
 namespace {
@@ -57,6 +60,17 @@ std::optional<std::string> RefuseFused(const OpDesc& desc) {
   return status.message();
 }
 
+std::optional<std::string> RefuseFusedHead(const OpDesc& desc) {
+  if (auto reason = RefuseHopper(desc)) return reason;
+  const auto params = ParseOutputHead(desc);
+  if (!params.ok()) return params.status().message();
+  cuda::FusedHeadWeights weights;
+  weights.V = params->head.N(), weights.K = params->head.K();
+  const Status status = cuda::FusedHead::Supports(weights);
+  if (status.ok()) return std::nullopt;
+  return status.message();
+}
+
 std::optional<std::string> RefuseConvPair(const OpDesc& desc) {
   if (auto reason = RefuseHopper(desc)) return reason;
   return cuda::RefuseSubsamplePair(desc);
@@ -89,7 +103,9 @@ std::vector<KernelEntry> MakeList() {
   list.push_back({"subsample_conv2d", "cuda.conv_pair", RefuseConvPair, cuda::CreateSubsamplePair});
   AddOp<cuda::CreateSubsampleConv2d>("subsample_conv2d", list);
   AddOp<cuda::CreateOutputHead>("log_softmax", list);
+  list.push_back({"log_softmax_topk", "cuda.fused_head", RefuseFusedHead, cuda::CreateFusedOutputHead});
   AddOp<cuda::CreateOutputHead>("log_softmax_topk", list);
+  list.push_back({"target_logp", "cuda.fused_head", RefuseFusedHead, cuda::CreateFusedOutputHead});
   AddOp<cuda::CreateOutputHead>("target_logp", list);
   list.push_back({"layer_norm", "cuda", RefuseNothing, cuda::CreateLayerNorm});
   list.push_back({"embed", "cuda", RefuseNothing, cuda::CreateEmbed});

@@ -4,6 +4,7 @@
 
 #include "base/status_macros.h"
 #include "kernels/cuda/fused_ffn.h"
+#include "kernels/cuda/fused_ffn_tuning.h"
 #include "kernels/cuda/kernels.h"
 
 namespace ting::cuda {
@@ -29,28 +30,48 @@ class FeedForward : public CudaKernel {
   size_t element_bytes_;
 };
 
+// Sums depend on how the hidden units are split over a cluster: in batch-invariant mode the split is that of this many
+// rows.
+constexpr int64_t kInvariantRows = 992;
+FfnConfig InvariantConfig(int64_t, int64_t F) { return FusedFfn::ChooseConfig(kInvariantRows, F); }
+
+// How the fused kernel is cut for some number of rows: as measured, or as chosen.
+class FfnCuts {
+ public:
+  FfnCuts(CudaBackend& backend, const FusedFfnWeights& weights)
+      : table_(&backend.tuning()),
+        choose_(backend.options().batch_invariant ? InvariantConfig : FusedFfn::ChooseConfig),
+        F_(weights.F) {
+    if (backend.options().batch_invariant) split_ = choose_(kInvariantRows, F_).split;
+    product_ = TuningProductOf(weights, split_);
+    backend.AddTunable(product_, MakeFusedFfnTunable(weights, split_, choose_));
+  }
+  FfnConfig For(int64_t rows) const { return TunedFfnConfig(product_, rows, choose_(rows, F_), split_, *table_); }
+
+ private:
+  TuningTable* table_;
+  FfnConfig (*choose_)(int64_t rows, int64_t F);
+  int64_t F_;
+  std::optional<int> split_;
+  TuningProduct product_;
+};
+
 // Both products in one kernel: the hidden units never leave the chip.
 class FusedFeedForward : public CudaKernel {
  public:
-  FusedFeedForward(FusedFfn ffn, int64_t F, bool batch_invariant)
-      : ffn_(std::move(ffn)), F_(F), batch_invariant_(batch_invariant) {}
+  FusedFeedForward(FusedFfn ffn, FfnCuts cuts) : ffn_(std::move(ffn)), cuts_(std::move(cuts)) {}
 
  protected:
   Status Step(const KernelContext& context, Carver&) override {
     if (context.workspace == nullptr) return Status();
     const RowRange range = RangeOf(context);
     return ffn_.Run(context.inputs[0].as<float>(), context.outputs[0].as<float>(), range.rows, range.count,
-                    FusedFfn::ChooseConfig(batch_invariant_ ? kInvariantRows : range.rows, F_),
-                    StreamOf(context).handle(), /*dependent=*/true);
+                    cuts_.For(range.rows), StreamOf(context).handle(), /*dependent=*/true);
   }
 
  private:
-  // Sums depend on how the hidden units are split over a cluster: in batch-invariant mode the split of this many rows.
-  static constexpr int64_t kInvariantRows = 992;
-
   FusedFfn ffn_;
-  int64_t F_;
-  bool batch_invariant_;
+  FfnCuts cuts_;
 };
 
 }  // namespace
@@ -84,8 +105,7 @@ Result<std::unique_ptr<Kernel>> CreateFusedFeedForward(const OpDesc& desc) {
   weights.post_gamma = post.gamma, weights.post_beta = post.beta, weights.post_eps = post.eps;
   weights.activation = params.activation, weights.residual = params.residual;
   TING_ASSIGN_OR_RETURN(FusedFfn ffn, FusedFfn::Create(weights));
-  return std::unique_ptr<Kernel>(
-      std::make_unique<FusedFeedForward>(std::move(ffn), params.F, backend.options().batch_invariant));
+  return std::unique_ptr<Kernel>(std::make_unique<FusedFeedForward>(std::move(ffn), FfnCuts(backend, weights)));
 }
 
 }  // namespace ting::cuda

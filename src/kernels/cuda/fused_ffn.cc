@@ -18,29 +18,34 @@ using ffn::Arguments;
 constexpr int kSharedLimit = 227 * 1024;  // of a block of compute capability 9.0
 constexpr int kMaxCluster = 16;
 
-int StagesFor(int row_groups, int chunks) {
+int StagesFor(int tile_rows, int chunks, int split) {
   int stages = std::min(ffn::kMaxStages, 2 * chunks);  // no more than are filled
-  while (stages > 0 && ffn::LayoutOf(row_groups, stages, chunks).bytes > kSharedLimit) --stages;
+  while (stages > 0 && ffn::LayoutOf(tile_rows, stages, chunks, split).bytes > kSharedLimit) --stages;
   return stages;
 }
 // The first product of a chunk is started before the second of the one before has ended, by each warpgroup.
-int LeastStages(int row_groups) { return row_groups == 1 ? 4 : 2; }
+int LeastStages(int tile_rows) { return tile_rows == 128 ? 2 : 4; }
 
 int Units(int64_t F) { return static_cast<int>(F / ffn::kChunk) / ffn::UnitChunks(F); }
 
 Status CheckConfig(const FfnConfig& config, int64_t F) {
-  const bool groups_known = config.row_groups == 1 || config.row_groups == 2;
-  const bool sharing_known = config.sharing == 1 || config.sharing == 2 || config.sharing == 4;
-  if (!groups_known || !sharing_known || config.split < 1 || config.split * config.sharing > kMaxCluster) {
-    return InvalidArgument("fused feed-forward: no kernel for row_groups {}, split {}, sharing {}", config.row_groups,
+  const bool rows_known = config.tile_rows == 32 || config.tile_rows == 64 || config.tile_rows == 128;
+  const bool sharing_known =
+      config.sharing == 1 || ((config.sharing == 2 || config.sharing == 4) && config.tile_rows != 32);
+  if (!rows_known || !sharing_known || config.split < 1 || config.split * config.sharing > kMaxCluster) {
+    return InvalidArgument("fused feed-forward: no kernel for tile_rows {}, split {}, sharing {}", config.tile_rows,
                            config.split, config.sharing);
   }
-  if (config.row_groups == 1 && ffn::UnitChunks(F) == 1) {
-    return InvalidArgument("fused feed-forward: {} hidden units are no multiple of 128: use row_groups 2", F);
+  if (config.tile_rows != 128 && ffn::UnitChunks(F) == 1) {
+    return InvalidArgument("fused feed-forward: {} hidden units are no multiple of 128: use tile_rows 128", F);
   }
   if (config.split > Units(F)) {
     return InvalidArgument("fused feed-forward: {} hidden units are not split by {}: use a smaller split", F,
                            config.split);
+  }
+  const int slice_chunks = ffn::SliceChunks(Units(F), ffn::UnitChunks(F), config.split);
+  if (StagesFor(config.tile_rows, slice_chunks, config.split) < LeastStages(config.tile_rows)) {
+    return InvalidArgument("fused feed-forward: slices of {} chunks leave too little shared memory", slice_chunks);
   }
   return Status();
 }
@@ -76,26 +81,33 @@ Status FusedFfn::Supports(const FusedFfnWeights& weights) {
   return Status();
 }
 
+Status FusedFfn::SupportsConfig(const FfnConfig& config, int64_t F) { return CheckConfig(config, F); }
+
 FfnConfig FusedFfn::ChooseConfig(int64_t M, int64_t F) {
-  // Microseconds of a block, fitted to tests/kernels/cuda/fused_ffn_bench.cc on an H200: launch and ends; each chunk of
-  // 64 hidden units; sums by way of other blocks, of which one block sends split - 1 messages of rows / split.
-  constexpr double kFixed[] = {3.8, 8.3}, kPerChunk[] = {1.3, 1.55}, kPerSplitSquared[] = {0.011, 0.017};
-  constexpr double kShared = 0.8;  // of the time of a chunk, if two tiles of a cluster share the weights
-  FfnConfig best{2, 1, 1};
+  // Microseconds of a block: launch and ends; each chunk of 64 hidden units; sums by way of other blocks. Fitted to
+  // tests/kernels/cuda/fused_ffn_bench.cc on an H200.
+  struct Costs {
+    int tile_rows;
+    double fixed, chunk, split_squared, shared;  // of the time of a chunk, if two tiles share the weights
+  };
+  constexpr Costs kCosts[] = {{32, 4.0, 1.2, 0.003, 1}, {64, 6.65, 1.105, 0.0015, 0.92}, {128, 12.9, 1.45, 0, 0.98}};
+  FfnConfig best{128, 1, 1};
   double least = 0;
-  for (const int row_groups : {1, 2}) {
+  for (const Costs& costs : kCosts) {
+    const int64_t tiles = (M + costs.tile_rows - 1) / costs.tile_rows;
     for (int split = 1; split <= kMaxCluster; ++split) {
-      const int64_t tiles = (M + ffn::kGroupRows * row_groups - 1) / (ffn::kGroupRows * row_groups);
-      const FfnConfig config{row_groups, split, split == 1 && tiles > 1 ? 2 : 1};
-      if (!CheckConfig(config, F).ok()) continue;
-      const int64_t clusters = (tiles + config.sharing - 1) / config.sharing;
-      const int at_once = ClustersAtOnce(split * config.sharing);
-      const int chunks = ffn::SliceChunks(Units(F), ffn::UnitChunks(F), split);
-      const double products = kPerChunk[row_groups - 1] * chunks * (config.sharing > 1 ? kShared : 1);
-      const double exchange = split > 1 ? kPerSplitSquared[row_groups - 1] * split * split : 0;
-      const double us =
-          static_cast<double>((clusters + at_once - 1) / at_once) * (kFixed[row_groups - 1] + products + exchange);
-      if (least == 0 || us < least) best = config, least = us;
+      const int most_sharing = tiles > 1 && split <= 4 ? 2 : 1;  // larger clusters lose more than they save
+      for (int sharing = 1; sharing <= most_sharing; ++sharing) {
+        const FfnConfig config{costs.tile_rows, split, sharing};
+        if (!CheckConfig(config, F).ok()) continue;
+        const int64_t clusters = (tiles + sharing - 1) / sharing;
+        const int at_once = ClustersAtOnce(split * sharing);
+        const int chunks = ffn::SliceChunks(Units(F), ffn::UnitChunks(F), split);
+        const double products = costs.chunk * chunks * (sharing > 1 ? costs.shared : 1);
+        const double exchange = split > 1 ? costs.split_squared * split * split : 0;
+        const double us = static_cast<double>((clusters + at_once - 1) / at_once) * (costs.fixed + products + exchange);
+        if (least == 0 || us < least) best = config, least = us;
+      }
     }
   }
   return best;
@@ -112,9 +124,12 @@ Result<FusedFfn> FusedFfn::Create(const FusedFfnWeights& weights) {
   ffn.weights_ = weights;
   const TmaType type = weights.type == FfnType::kF16 ? TmaType::kF16 : TmaType::kBF16;
   TING_ASSIGN_OR_RETURN(ffn.w1_map_, MakeTensorMap(type, weights.w1, weights.F, weights.D, weights.D, 64, 64));
+  if (weights.F % 128 == 0) {
+    TING_ASSIGN_OR_RETURN(ffn.w1_paired_map_, MakePairedRowsMap(type, weights.w1, weights.F, weights.D));
+  }
   TING_ASSIGN_OR_RETURN(ffn.w2_map_, MakeTensorMap(type, weights.w2, weights.D, weights.F, weights.F, 64, 64));
-  for (const int row_groups : {1, 2}) {
-    TING_RETURN_IF_ERROR(AllowShared(ffn::FindKernel(weights.type, weights.activation, row_groups), kSharedLimit, 16));
+  for (const int tile_rows : {32, 64, 128}) {
+    TING_RETURN_IF_ERROR(AllowShared(ffn::FindKernel(weights.type, weights.activation, tile_rows), kSharedLimit, 16));
   }
   return ffn;
 }
@@ -125,7 +140,7 @@ Status FusedFfn::Run(const float* x, float* y, int64_t M, const int32_t* num_row
   if (M <= 0) return Status();
   if (x == y) return InvalidArgument("fused feed-forward: y must not be x");
   Arguments arguments{};
-  arguments.w1 = w1_map_;
+  arguments.w1 = config.tile_rows == 32 ? w1_paired_map_ : w1_map_;
   arguments.w2 = w2_map_;
   arguments.b1 = weights_.b1;
   arguments.b2 = weights_.b2;
@@ -143,20 +158,18 @@ Status FusedFfn::Run(const float* x, float* y, int64_t M, const int32_t* num_row
   arguments.units = Units(weights_.F);
   arguments.unit_chunks = ffn::UnitChunks(weights_.F);
   const int slice_chunks = ffn::SliceChunks(arguments.units, arguments.unit_chunks, config.split);
-  arguments.stages = StagesFor(config.row_groups, slice_chunks);
+  arguments.stages = StagesFor(config.tile_rows, slice_chunks, config.split);
   arguments.split = config.split;
   arguments.sharing = config.sharing;
-  if (arguments.stages < LeastStages(config.row_groups))
-    return Internal("fused feed-forward: too little shared memory");
-
-  const int64_t cluster_rows = int64_t{ffn::kGroupRows} * config.row_groups * config.sharing;
+  const int64_t cluster_rows = int64_t{config.tile_rows} * config.sharing;
   LaunchShape shape;
   shape.cluster = config.split * config.sharing;
   shape.grid = dim3(static_cast<unsigned>((M + cluster_rows - 1) / cluster_rows * shape.cluster));
   shape.block = dim3(static_cast<unsigned>(ffn::kThreads));
-  shape.shared_bytes = static_cast<uint32_t>(ffn::LayoutOf(config.row_groups, arguments.stages, slice_chunks).bytes);
+  shape.shared_bytes =
+      static_cast<uint32_t>(ffn::LayoutOf(config.tile_rows, arguments.stages, slice_chunks, config.split).bytes);
   shape.dependent = dependent;
-  return Launch(ffn::FindKernel(weights_.type, weights_.activation, config.row_groups), shape, stream, arguments);
+  return Launch(ffn::FindKernel(weights_.type, weights_.activation, config.tile_rows), shape, stream, arguments);
 }
 
 }  // namespace ting::cuda

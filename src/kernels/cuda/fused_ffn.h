@@ -42,19 +42,21 @@ struct FusedFfnWeights {
   float residual = 0;
 };
 
-// How the work is cut. A block computes 64 * row_groups rows with F / split of the hidden units, in whole units of 128
-// (64, if F is no multiple of 128); `split` blocks of a cluster add their sums; `sharing` row tiles of a cluster
-// receive each weight once, by multicast.
+// How the work is cut. A block computes tile_rows rows with F / split of the hidden units, in whole units of 128 (64,
+// if F is no multiple of 128); `split` blocks of a cluster add their sums; `sharing` row tiles of a cluster receive
+// each weight once, by multicast.
 struct FfnConfig {
-  int row_groups = 1;  // 1 (F must be a multiple of 128), 2
+  int tile_rows = 64;  // 32, 64 (F must be a multiple of 128), 128
   int split = 8;       // 1 to 16 and at most the number of units, with split * sharing <= 16
-  int sharing = 1;     // 1, 2, 4
+  int sharing = 1;     // 1, 2, 4; 1 for 32 rows
 };
 
 class FusedFfn {
  public:
   // OK, or why another kernel must run: the shape, or the current GPU.
   static Status Supports(const FusedFfnWeights& weights);
+  // OK, or why a layer with F hidden units cannot be cut so.
+  static Status SupportsConfig(const FfnConfig& config, int64_t F);
   // The cut for about M rows of a layer with F hidden units.
   static FfnConfig ChooseConfig(int64_t M, int64_t F);
   static Result<FusedFfn> Create(const FusedFfnWeights& weights);
@@ -67,7 +69,7 @@ class FusedFfn {
  private:
   FusedFfn() = default;
   FusedFfnWeights weights_;
-  CUtensorMap w1_map_, w2_map_;
+  CUtensorMap w1_map_, w1_paired_map_, w2_map_;
 };
 
 }  // namespace ting::cuda

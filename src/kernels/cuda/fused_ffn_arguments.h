@@ -20,14 +20,19 @@ inline constexpr int kBoxBytes = 64 * 128;  // a box of 64 x 64
 inline constexpr int kStageBoxes = 4;
 inline constexpr int kStageBytes = kStageBoxes * kBoxBytes;
 inline constexpr int kMaxStages = 8;
-inline constexpr int kBarrierBytes = 1024;     // also keeps what follows aligned
-inline constexpr int kPartialStride = kD + 8;  // floats: the 4 rows of a half warp's stores start 8 banks apart
-inline constexpr int kConsumers = 256;         // two warpgroups
+inline constexpr int kBarrierBytes = 1024;  // also keeps what follows aligned
+// Floats from row to row of the partial sums, so that what half a warp stores, 4 rows of 8 floats, falls into different
+// banks. Those of 32-row tiles are two halves [32][kHalfD], in which column c of row r lies at c ^ HalfSwizzle(r), for
+// what a warp stores is 8 columns of 4 even rows.
+inline constexpr int kPartialStride = kD + 8;
+inline constexpr int kHalfD = kD / 2;
+constexpr int HalfSwizzle(int row) { return row / 2 % 4 * 8; }
+inline constexpr int kConsumers = 256;  // two warpgroups
 
 inline constexpr int kThreads = kConsumers + 128;  // and the producer: a warpgroup, whose registers the others get
 
 struct Arguments {
-  CUtensorMap w1, w2;
+  CUtensorMap w1, w2;  // w1 of 32-row tiles: MakePairedRowsMap
   const float *b1, *b2, *norm_gamma, *norm_beta, *post_gamma, *post_beta;
   const float* x;
   float* y;
@@ -52,23 +57,34 @@ enum VectorOffset {
   kB1 = 5 * kD  // b1 of the slice
 };
 
-// Shared memory: barriers | X, 32 KB a row group | hidden units, where two warpgroups share them | ring | vectors. At
-// the end the partial sums take the place of all before the vectors.
+// Rows of a tile that a block finishes, at most: every split-th.
+constexpr int OwnRows(int tile_rows, int split) { return (tile_rows + split - 1) / split; }
+constexpr int BoxRows(int tile_rows) { return tile_rows < kGroupRows ? tile_rows : kGroupRows; }
+
+// Shared memory: barriers | X | hidden units, where two warpgroups share them | ring | vectors. At the end the partial
+// sums take the place of all between. 32-row tiles send and receive sums while they multiply: the first half takes the
+// place of X; the second half, before the ring, and the sums received, behind it, have their own.
 struct SharedLayout {
-  int hidden, ring, vectors, bytes;
+  int hidden, second_half, ring, received, vectors, bytes;
 };
-constexpr SharedLayout LayoutOf(int row_groups, int stages, int slice_chunks) {
+constexpr SharedLayout LayoutOf(int tile_rows, int stages, int slice_chunks, int split) {
   SharedLayout layout{};
-  layout.hidden = kBarrierBytes + row_groups * kGroupRows * kD * 2;
-  layout.ring = layout.hidden + (row_groups == 1 ? kGroupRows * 2 * kChunk * 2 : 0);
-  layout.vectors = layout.ring + stages * kStageBytes;
-  const int partial_end = kBarrierBytes + row_groups * kGroupRows * kPartialStride * 4;
-  if (layout.vectors < partial_end) layout.vectors = partial_end;
+  layout.hidden = kBarrierBytes + tile_rows * kD * 2;
+  layout.second_half = layout.hidden + (tile_rows == 128 ? 0 : tile_rows * 2 * kChunk * 2);
+  layout.ring = layout.second_half + (tile_rows == 32 ? tile_rows * kHalfD * 4 : 0);
+  layout.received = layout.ring + stages * kStageBytes;
+  layout.vectors = layout.received;
+  if (tile_rows == 32) {
+    layout.vectors += OwnRows(tile_rows, split) * (split - 1) * kD * 4;
+  } else {
+    const int partial_end = kBarrierBytes + tile_rows * kPartialStride * 4;
+    if (layout.vectors < partial_end) layout.vectors = partial_end;
+  }
   layout.bytes = layout.vectors + (kB1 + slice_chunks * kChunk) * 4;
   return layout;
 }
 
 using Kernel = void (*)(Arguments);
-Kernel FindKernel(FfnType type, Activation activation, int row_groups);
+Kernel FindKernel(FfnType type, Activation activation, int tile_rows);
 
 }  // namespace ting::cuda::ffn

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Device side of fused_ffn.h. A cluster is `sharing` row tiles x `split` slices of the hidden units; a block owns one
-// tile of 64 * row_groups rows and one slice. Two warpgroups multiply; one warp more streams weights.
+// tile of 32, 64 or 128 rows and one slice. Two warpgroups multiply; one warp more streams weights.
 //
 //   start      X = T(norm(x)) to shared memory
 //   128 rows   A warpgroup has 64 rows. For each chunk of 64 hidden units:
@@ -13,20 +13,26 @@
 //              have work during the activation
 //   64 rows    Both have the same rows, each 64 of 128 hidden units and then 128 of 256 columns, so that few rows take
 //              half the time; the hidden units pass through shared memory. Sums are made in the same order as above.
+//   32 rows    The same with all products transposed, because the first operand of wgmma has no less than 64 rows: few
+//              rows are spread over more multiprocessors, and each sends half as many sums.
 //   producer   W1[0], W1[1], W2[0], W1[2], W2[1], ... through a ring of 32 KB stages; the first of them before the
 //              previous kernel has ended, because weights do not depend on it
-//   end        partial sums meet in shared memory; block j of a tile finishes rows j, j + split, ... and adds the
-//              partials in the order of the slices
+//   end        block j of a tile finishes rows j, j + split, ...: it adds the others' sums of them, which it reads
+//   where
+//              they are or, of 32-row tiles, has been sent, in the order of the slices
 //
 // Bounds for D = 256, F = 2048 (1.05 MFLOP a row and product, 2 MB of weights), in clocks of an SM. 64 rows and a chunk
-// are 512 + 512 of tensor cores, 768 of special functions for swish (1.5 a hidden unit, 16 a clock, with two warpgroups
-// at a time half of it each), and of shared memory 512 + 256 (64 x 256 operands) and 512 (arriving weights; once for
-// 128 rows). So 128 rows and a chunk take at least 2048, bound by tensor cores and shared memory alike, and 64 rows
-// 1470, bound by shared memory. Batch 64 (M = 7936) on 124 SMs: 16 chunks of 128 rows, 32 800 clocks or 18 us, plus the
-// ends. Batch 1 with 16 slices: both products of 128 hidden units and the activation one after the other, 2900 clocks;
-// their 128 KB of weights arrive while the previous kernel ends; then every block sends 60 KB of sums to the others.
-// Registers, 128 rows: 128 + 32 accumulators and 16 of the A operand, so that the producer is a whole warpgroup, which
-// hands its registers to the others.
+// are 512 + 512 of tensor cores, 512 of special functions for swish (2 a hidden unit, 16 a clock), and of shared memory
+// 512 + 256 (64 x 256 operands) and 512 (arriving weights; once for 128 rows). So 128 rows and a chunk take at least
+// 2048, bound by tensor cores and shared memory alike, and 64 rows 1470, bound by shared memory. Batch 64 (M = 7936) on
+// 124 SMs: 16 chunks of 128 rows, 32 800 clocks or 18 us, plus the ends; measured, 2750 clocks a chunk and 22 000 for
+// the ends, of which 7000 go by until x is there (both slices read it from L2, 16 MB in all) and 12 000 on sums. Two
+// other orders were tried: turns of the warpgroups at the tensor cores, with 128 hidden units at a time (37 to 40 us
+// instead of 35.4), and products issued between parts of the activation (35.0 instead of 34.6). Batch 1 with 16 slices:
+// both products of 128 hidden units and the activation one after the other, 2700 clocks, bound by the weights in shared
+// memory; then 30 KB of sums for the other blocks, at 14 to 18 bytes a clock of remote shared memory however they are
+// sent (stores and bulk copies alike; loads 10). Registers, 128 rows: 128 + 32 accumulators and 16 of the A operand, so
+// that the producer is a whole warpgroup, which hands its registers to the others.
 #pragma once
 
 #include "kernels/cuda/fused_ffn_rows.cuh"
@@ -69,16 +75,12 @@ struct Ring {
   __device__ __forceinline__ uint8_t* Stage(int slot) const { return data + slot * kStageBytes; }
 };
 
-__device__ __forceinline__ void NamedBarrier(int id, int threads) {
-  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
-}
-
 // ---- producer: one thread ------------------------------------------------------------------------------------------
 
 // kTurnStages stages of W1[0], then of W1[1], W2[0], W1[2], W2[1], ..., W2[last]: of 64 hidden units with one stage, in
 // which W1 is [4][64 units, 64] and W2 is [4][64 columns, 64]; of 128 hidden units with one for each warpgroup, its
-// units of W1 and its columns of W2, the latter as [2][128 columns, 64].
-template <int kTurnStages>
+// units of W1 and its columns of W2, the latter as [2][128 columns, 64]; of 32-row tiles, 64 columns of each half.
+template <int kTileRows>
 class Producer {
  public:
   __device__ __forceinline__ Producer(const Arguments& arguments, const Ring& ring, const Place& place)
@@ -90,32 +92,55 @@ class Producer {
     for (; next_ < end && next_ < Stages(); ++next_) {
       if (next_ >= ring_.stages) BarrierWait(&ring_.empty[cursor_.slot], cursor_.parity ^ 1);
       BarrierExpect(&ring_.full[cursor_.slot], kStageBytes);
-      const int turn = next_ / kTurnStages, part = next_ % kTurnStages;
-      const bool second = turn > 0 && (turn % 2 == 0 || turn + 1 == turns_);
-      const int index = !second ? (turn + 1) / 2 : turn + 1 == turns_ ? turns_ / 2 - 1 : turn / 2 - 1;
-      const int unit = (place_.first_chunk + index * kTurnStages) * kChunk;
-      for (int box = place_.tile; box < kStageBoxes; box += arguments_.sharing) LoadBox(second, part, box, unit);
+      for (int box = place_.tile; box < kStageBoxes; box += arguments_.sharing) Load(SourceOf(next_, box), box);
       cursor_.Next(ring_.stages);
+    }
+  }
+  // The weights of all layers exceed L2, and a ring is too short for the latency of memory: all tiles together ask for
+  // the slice at once.
+  __device__ __forceinline__ void PrefetchRest() const {
+    const int blocks = arguments_.split * arguments_.sharing;
+    const int tiles = static_cast<int>(gridDim.x) / blocks * arguments_.sharing;
+    const int tile = static_cast<int>(blockIdx.x) / blocks * arguments_.sharing + place_.tile;
+    for (int i = ring_.stages * kStageBoxes + tile; i < Stages() * kStageBoxes; i += tiles) {
+      const Source source = SourceOf(i / kStageBoxes, i % kStageBoxes);
+      if (source.second) {
+        TmaPrefetch2d(&arguments_.w2, source.x, source.y);
+      } else if (kTileRows == 32) {
+        TmaPrefetch4d(&arguments_.w1, source.x, 0, 0, source.y / 16);
+      } else {
+        TmaPrefetch2d(&arguments_.w1, source.x, source.y);
+      }
     }
   }
 
  private:
-  __device__ __forceinline__ void LoadBox(bool second, int part, int box, int unit) {
-    if (!second) {
-      Load(arguments_.w1, box, box * 64, unit + part * kChunk);
-    } else if (kTurnStages == 1) {
-      Load(arguments_.w2, box, unit, box * 64);
-    } else {
-      Load(arguments_.w2, box, unit + box / 2 * 64, part * 128 + box % 2 * 64);
-    }
+  static constexpr int kTurnStages = kTileRows == 128 ? 1 : 2;
+  struct Source {
+    bool second;  // W2
+    int x, y;
+  };
+
+  __device__ __forceinline__ Source SourceOf(int stage, int box) const {
+    const int turn = stage / kTurnStages, part = stage % kTurnStages;
+    const bool second = turn > 0 && (turn % 2 == 0 || turn + 1 == turns_);
+    const int index = !second ? (turn + 1) / 2 : turn + 1 == turns_ ? turns_ / 2 - 1 : turn / 2 - 1;
+    const int unit = (place_.first_chunk + index * kTurnStages) * kChunk;
+    if (!second) return {second, box * 64, unit + part * kChunk};
+    if (kTurnStages == 1) return {second, unit, box * 64};
+    if (kTileRows == 32) return {second, unit + box / 2 * 64, part * 64 + box % 2 * kHalfD};
+    return {second, unit + box / 2 * 64, part * 128 + box % 2 * 64};
   }
-  __device__ __forceinline__ void Load(const CUtensorMap& map, int box, int x, int y) {
+  __device__ __forceinline__ void Load(const Source& source, int box) {
+    const CUtensorMap& map = source.second ? arguments_.w2 : arguments_.w1;
     uint8_t* target = ring_.Stage(cursor_.slot) + box * kBoxBytes;
     uint64_t* full = &ring_.full[cursor_.slot];
-    if (arguments_.sharing == 1) {
-      TmaLoad2d(target, &map, full, x, y);
+    if (kTileRows == 32 && !source.second) {
+      TmaLoad4d(target, &map, full, source.x, 0, 0, source.y / 16);
+    } else if (kTileRows == 32 || arguments_.sharing == 1) {
+      TmaLoad2d(target, &map, full, source.x, source.y);
     } else {
-      TmaLoad2dMulticast(target, &map, full, x, y, static_cast<uint16_t>(mask_));
+      TmaLoad2dMulticast(target, &map, full, source.x, source.y, static_cast<uint16_t>(mask_));
     }
   }
 
@@ -130,24 +155,18 @@ class Producer {
 
 // ---- products ------------------------------------------------------------------------------------------------------
 
-// Approximate instructions, whose error (2 ulp each) is far below the rounding to T that follows. Two reciprocals are
-// made of one, because special functions take as long as the products: 1 / a = b / (a b). The limit keeps a b finite,
-// where sigmoid is 0 for any purpose.
-__device__ __forceinline__ void SwishPair(float& u, float& v) {
-  const auto denominator = [](float x) {
-    float e;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(fminf(x * -1.44269504F, 60.0F)));
-    return 1.0F + e;
-  };
-  const float a = denominator(u), b = denominator(v);
-  float r;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(a * b));
-  u *= r * b, v *= r * a;
+// Approximate instructions for swish, whose error (2 ulp each) is far below the rounding to T that follows. exp2 is
+// infinite and swish 0 for large negative v.
+__device__ __forceinline__ float Swish(float v) {
+  float e, r;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(v * -1.44269504F));
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(1.0F + e));
+  return v * r;
 }
 template <Activation kActivation>
 __device__ __forceinline__ void ActivatePair(float& u, float& v) {
   if constexpr (kActivation == Activation::kSwish) {
-    SwishPair(u, v);
+    u = Swish(u), v = Swish(v);
   } else {
     u = Activate<kActivation>(u), v = Activate<kActivation>(v);
   }

@@ -43,6 +43,7 @@ Result<std::unique_ptr<Kernel>> CreateSubsamplePair(const OpDesc& desc);
 // Why ConvPair cannot take the node's convolutions, or nothing.
 std::optional<std::string> RefuseSubsamplePair(const OpDesc& desc);
 Result<std::unique_ptr<Kernel>> CreateOutputHead(const OpDesc& desc, Road road);  // the three ways to read it
+Result<std::unique_ptr<Kernel>> CreateFusedOutputHead(const OpDesc& desc);        // log_softmax_topk, target_logp
 Result<std::unique_ptr<Kernel>> CreateLayerNorm(const OpDesc& desc);
 Result<std::unique_ptr<Kernel>> CreateEmbed(const OpDesc& desc);
 Result<std::unique_ptr<Kernel>> CreateAdd(const OpDesc& desc);

@@ -25,6 +25,31 @@ Result<EncodeFunction> FindEncode() {
   return reinterpret_cast<EncodeFunction>(function);
 }
 
+// Innermost dimension first; its elements lie side by side.
+template <int kRank>
+Result<CUtensorMap> EncodeMap(TmaType type, const void* data, const int64_t (&sizes)[kRank],
+                              const int64_t (&strides)[kRank - 1], const int (&box)[kRank]) {
+  static const Result<EncodeFunction> encode = FindEncode();
+  TING_RETURN_IF_ERROR(encode.status());
+  const bool half = type != TmaType::kF32;
+  const CUtensorMapDataType types[] = {CU_TENSOR_MAP_DATA_TYPE_FLOAT16, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+                                       CU_TENSOR_MAP_DATA_TYPE_FLOAT32};
+  cuuint64_t map_sizes[kRank], map_strides[kRank - 1];
+  cuuint32_t map_box[kRank], steps[kRank];
+  for (int i = 0; i < kRank; ++i) {
+    map_sizes[i] = static_cast<cuuint64_t>(sizes[i]), map_box[i] = static_cast<cuuint32_t>(box[i]), steps[i] = 1;
+    if (i > 0) map_strides[i - 1] = static_cast<cuuint64_t>(strides[i - 1]) * (half ? 2 : 4);
+  }
+  CUtensorMap map;
+  const CUresult result = (*encode)(&map, types[static_cast<int>(type)], kRank, const_cast<void*>(data), map_sizes,
+                                    map_strides, map_box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                                    half && box[0] == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE,
+                                    CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result == CUDA_SUCCESS) return map;
+  return Internal("no tensor map of rank {} with rows of {} elements, {} apart, and boxes of {} x {} (driver error {})",
+                  kRank, sizes[0], strides[0], box[1], box[0], static_cast<int>(result));
+}
+
 }  // namespace
 
 Status CudaStatus(cudaError_t error, const char* what) {
@@ -60,23 +85,15 @@ Status AllowSharedMemory(const void* kernel, uint32_t bytes, int cluster) {
 
 Result<CUtensorMap> MakeTensorMap(TmaType type, const void* data, int64_t rows, int64_t columns, int64_t row_stride,
                                   int box_rows, int box_columns) {
-  static const Result<EncodeFunction> encode = FindEncode();
-  TING_RETURN_IF_ERROR(encode.status());
-  const bool half = type != TmaType::kF32;
-  const CUtensorMapDataType types[] = {CU_TENSOR_MAP_DATA_TYPE_FLOAT16, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
-                                       CU_TENSOR_MAP_DATA_TYPE_FLOAT32};
-  const cuuint64_t sizes[] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
-  const cuuint64_t strides[] = {static_cast<cuuint64_t>(row_stride) * (half ? 2 : 4)};
-  const cuuint32_t box[] = {static_cast<cuuint32_t>(box_columns), static_cast<cuuint32_t>(box_rows)};
-  const cuuint32_t steps[] = {1, 1};
-  CUtensorMap map;
-  const CUresult result = (*encode)(&map, types[static_cast<int>(type)], 2, const_cast<void*>(data), sizes, strides,
-                                    box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                                    half && box_columns == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE,
-                                    CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result == CUDA_SUCCESS) return map;
-  return Internal("no tensor map for [{}, {}] with stride {} and boxes of {} x {} (driver error {})", rows, columns,
-                  row_stride, box_rows, box_columns, static_cast<int>(result));
+  const int64_t sizes[] = {columns, rows}, strides[] = {row_stride};
+  const int box[] = {box_columns, box_rows};
+  return EncodeMap<2>(type, data, sizes, strides, box);
+}
+
+Result<CUtensorMap> MakePairedRowsMap(TmaType type, const void* data, int64_t rows, int64_t columns) {
+  const int64_t sizes[] = {columns, 8, 2, rows / 16}, strides[] = {2 * columns, columns, 16 * columns};
+  const int box[] = {64, 8, 2, 4};
+  return EncodeMap<4>(type, data, sizes, strides, box);
 }
 
 }  // namespace ting::cuda

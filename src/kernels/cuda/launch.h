@@ -82,4 +82,9 @@ enum class TmaType { kF16, kBF16, kF32 };
 Result<CUtensorMap> MakeTensorMap(TmaType type, const void* data, int64_t rows, int64_t columns, int64_t row_stride,
                                   int box_rows, int box_columns);
 
+// The rows of a [rows, columns] 16-bit matrix without gaps, rows a multiple of 16, by their place in each 16: first
+// those with even, then those with odd numbers. A box is 64 columns of 64 rows, swizzled; its coordinates are column,
+// 0, 0 and row / 16.
+Result<CUtensorMap> MakePairedRowsMap(TmaType type, const void* data, int64_t rows, int64_t columns);
+
 }  // namespace ting::cuda

@@ -104,6 +104,21 @@ Status CheckDevice(int* multiprocessors) {
   return Status();
 }
 
+int64_t RowBlocks(const RowGemmArguments& a, const RowGemmConfig& config) {
+  return CeilDiv(CeilDiv(a.M, RowGemmRows(config, a.K)), config.share) * config.share;
+}
+int64_t ColumnBlocks(const RowGemmArguments& a, const RowGemmConfig& config) {
+  return CeilDiv(CeilDiv(a.N, config.tile_n), config.tiles_per_block);
+}
+
+// Two stages at least, unless the whole of K fits into one.
+Status CheckStages(const RowGemmArguments& a, const RowGemmConfig& config, int multiprocessors, int* stages) {
+  *stages = ChooseStages(a, config, ColumnBlocks(a, config) * config.split * RowBlocks(a, config), multiprocessors);
+  if (*stages >= 2 || *stages * 64 >= a.K) return Status();
+  return InvalidArgument("row_gemm: {} stages of {} groups, {} x {} columns fit into shared memory", *stages,
+                         config.groups, config.tiles_per_block, config.tile_n);
+}
+
 Status CheckConfig(const RowGemmArguments& a, const RowGemmConfig& config, RowGemmKernelFunction kernel) {
   const bool resident = a.K <= kRowGemmResidentK;
   const bool split_fits = config.split == 1 || (!resident && config.split == RowGemmSegments(a.K));
@@ -197,7 +212,9 @@ Status SupportsRowGemm(const RowGemmArguments& arguments, const RowGemmConfig& c
   TING_RETURN_IF_ERROR(CheckDevice(&multiprocessors));
   TING_RETURN_IF_ERROR(CheckOperands(arguments));
   TING_RETURN_IF_ERROR(CheckOutput(arguments));
-  return CheckConfig(arguments, config, FindKernel(arguments, config));
+  TING_RETURN_IF_ERROR(CheckConfig(arguments, config, FindKernel(arguments, config)));
+  int stages = 0;
+  return CheckStages(arguments, config, multiprocessors, &stages);
 }
 
 Status SupportsRowGemm(const RowGemmArguments& arguments) {
@@ -218,15 +235,10 @@ Status RowGemm(const RowGemmArguments& arguments, const RowGemmConfig& config, c
   int multiprocessors = 0;
   TING_RETURN_IF_ERROR(CheckDevice(&multiprocessors));
   TING_ASSIGN_OR_RETURN(RowGemmParameters parameters, MakeParameters(arguments, config));
-  const int64_t column_blocks = CeilDiv(CeilDiv(arguments.N, config.tile_n), config.tiles_per_block);
-  const int64_t row_blocks =
-      CeilDiv(CeilDiv(arguments.M, RowGemmRows(config, arguments.K)), config.share) * config.share;
-  parameters.stages = ChooseStages(arguments, config, column_blocks * config.split * row_blocks, multiprocessors);
-  if (parameters.stages < 2 && parameters.stages * 64 < arguments.K) {
-    return Internal("row_gemm: {} stages fit", parameters.stages);
-  }
+  TING_RETURN_IF_ERROR(CheckStages(arguments, config, multiprocessors, &parameters.stages));
   LaunchShape shape;
-  shape.grid = dim3(static_cast<unsigned>(row_blocks * config.split), static_cast<unsigned>(column_blocks));
+  shape.grid = dim3(static_cast<unsigned>(RowBlocks(arguments, config) * config.split),
+                    static_cast<unsigned>(ColumnBlocks(arguments, config)));
   shape.block = dim3(static_cast<unsigned>(RowGemmThreads(config.groups, arguments.K <= kRowGemmResidentK)));
   shape.shared_bytes = RowGemmSharedLayout(config, arguments.K, parameters.stages).total_bytes;
   shape.cluster = config.split * config.share;

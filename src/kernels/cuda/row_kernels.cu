@@ -2,14 +2,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One warp a row: rows are 256 to 2048 wide, a batch has hundreds to thousands, and a warp's sum needs no barrier.
-#include "kernels/cuda/row_kernels.h"
-
+// What stands between the kernels of a Hopper step (norms, embedding, offsets) is launched dependently and is short: at
+// batch 1 a launch and every fetch of code that is not in the cache cost as much as the work.
 #include <algorithm>
 #include <cmath>
 
 #include "base/return_if_error.h"
 #include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/row_kernels.h"
 #include "kernels/cuda/row_math.cuh"
 
 namespace ting::cuda {
@@ -21,10 +23,55 @@ __device__ inline int64_t WarpRow() { return int64_t{blockIdx.x} * kWarps + thre
 __device__ inline bool InUse(int64_t row, int64_t rows, const int32_t* count) {
   return row < (count == nullptr ? rows : min(rows, int64_t{*count}));
 }
-LaunchShape RowLaunch(int64_t rows, uint32_t shared_bytes = 0) {
-  return {dim3(static_cast<unsigned>((rows + kWarps - 1) / kWarps)), dim3(kWarps * 32), shared_bytes};
+LaunchShape RowLaunch(int64_t rows, bool dependent = false) {
+  return {dim3(static_cast<unsigned>((rows + kWarps - 1) / kWarps)), dim3(kWarps * 32), 0, /*cluster=*/1, dependent};
 }
 
+template <typename T>
+__device__ inline void StoreFour(T* out, const float4& v) {
+  if constexpr (sizeof(T) == 4) {
+    *reinterpret_cast<float4*>(out) = v;
+  } else {
+    *reinterpret_cast<uint2*>(out) = make_uint2(Pack2<T>(v.x, v.y), Pack2<T>(v.z, v.w));
+  }
+}
+
+// A row of 128 * kFours elements, in registers; 16-byte aligned rows.
+template <typename T, int kFours>
+__global__ void NormalizeFoursKernel(const float* x, DeviceNorm norm, int64_t rows, const int32_t* count, T* out) {
+  constexpr int kD = 128 * kFours;
+  const int column = static_cast<int>(threadIdx.x) % 32 * 4;
+  float4 gamma[kFours], beta[kFours], v[kFours];
+#pragma unroll
+  for (int i = 0; i < kFours; ++i) {
+    gamma[i] = *reinterpret_cast<const float4*>(norm.gamma + column + 128 * i);
+    beta[i] = *reinterpret_cast<const float4*>(norm.beta + column + 128 * i);
+  }
+  const int64_t row = WarpRow();
+  WaitForPreviousKernel();
+  if (!InUse(row, rows, count)) return;
+  float sum = 0, squares = 0;
+#pragma unroll
+  for (int i = 0; i < kFours; ++i) {
+    v[i] = *reinterpret_cast<const float4*>(x + row * kD + column + 128 * i);
+    sum += (v[i].x + v[i].y) + (v[i].z + v[i].w);
+  }
+  const float mean = WarpSum(sum) * (1.0F / kD);
+#pragma unroll
+  for (int i = 0; i < kFours; ++i) {
+    v[i].x -= mean, v[i].y -= mean, v[i].z -= mean, v[i].w -= mean;
+    squares += (v[i].x * v[i].x + v[i].y * v[i].y) + (v[i].z * v[i].z + v[i].w * v[i].w);
+  }
+  const float scale = rsqrtf(WarpSum(squares) * (1.0F / kD) + norm.eps);
+#pragma unroll
+  for (int i = 0; i < kFours; ++i) {
+    const float4 y = {fmaf(v[i].x * scale, gamma[i].x, beta[i].x), fmaf(v[i].y * scale, gamma[i].y, beta[i].y),
+                      fmaf(v[i].z * scale, gamma[i].z, beta[i].z), fmaf(v[i].w * scale, gamma[i].w, beta[i].w)};
+    StoreFour(out + row * kD + column + 128 * i, y);
+  }
+}
+
+// Any width, with or without a norm.
 template <typename T>
 __global__ void NormalizeKernel(const float* x, DeviceNorm norm, int64_t rows, const int32_t* count, int D, T* out) {
   const int64_t row = WarpRow();
@@ -82,9 +129,21 @@ __global__ void AddKernel(const float* a, const float* b, float scale, int64_t r
   for (int i = threadIdx.x % 32; i < D; i += 32) y[row * D + i] = a[row * D + i] + scale * b[row * D + i];
 }
 
-__device__ inline float PositionValue(int64_t position, int i, const float* frequencies) {
-  const float angle = static_cast<float>(position) * frequencies[i / 2];
-  return i % 2 == 0 ? sinf(angle) : cosf(angle);
+// Elements 2 i and 2 i + 1 of PE(position).
+__device__ inline float2 PositionPair(int64_t position, int i, const float* frequencies) {
+  float2 pair;
+  sincosf(static_cast<float>(position) * frequencies[i], &pair.x, &pair.y);
+  return pair;
+}
+
+// y = values(i) + PE(position) for the elements of a row, by a warp, two at a time: they share an angle.
+template <typename Values>
+__device__ inline void AddPosition(const Values& values, int64_t position, const float* frequencies, int D, float* y) {
+  for (int i = threadIdx.x % 32; 2 * i < D; i += 32) {
+    const float2 pair = PositionPair(position, i, frequencies);
+    y[2 * i] = values(2 * i) + pair.x;
+    if (2 * i + 1 < D) y[2 * i + 1] = values(2 * i + 1) + pair.y;
+  }
 }
 
 __global__ void AddPositionsKernel(const float* x, const float* frequencies, DeviceRows sets, int64_t rows,
@@ -92,22 +151,26 @@ __global__ void AddPositionsKernel(const float* x, const float* frequencies, Dev
   const int64_t row = WarpRow();
   if (!InUse(row, rows, count)) return;
   const int64_t position = row - sets.offsets[SequenceOf(sets.offsets, sets.max_sequences, row)];
-  for (int i = threadIdx.x % 32; i < D; i += 32) y[row * D + i] = x[row * D + i] + PositionValue(position, i, frequencies);
+  AddPosition([&](int i) { return x[row * D + i]; }, position, frequencies, D, y + row * D);
 }
+
+constexpr int kEmbedWarps = 2;  // rows a block: few, so that a batch of one uses the whole device
 
 __global__ void EmbedKernel(const float* table, int64_t V, const int32_t* tokens, const int32_t* positions,
                             const float* frequencies, float scale, int64_t rows, const int32_t* count, int D,
                             float* y) {
-  const int64_t row = WarpRow();
+  WaitForPreviousKernel();
+  const int64_t row = int64_t{blockIdx.x} * kEmbedWarps + threadIdx.x / 32;
+  if (row >= rows) return;
+  const int32_t token = tokens[row], position = positions[row];  // they have `rows`: asked for beside the count
   if (!InUse(row, rows, count)) return;
-  const int64_t token = tokens[row] < 0 || tokens[row] >= V ? 0 : tokens[row];
-  for (int i = threadIdx.x % 32; i < D; i += 32) {
-    y[row * D + i] = table[token * D + i] * scale + PositionValue(positions[row], i, frequencies);
-  }
+  const float* values = table + (token < 0 || token >= V ? 0 : token) * int64_t{D};
+  AddPosition([&](int i) { return values[i] * scale; }, position, frequencies, D, y + row * D);
 }
 
 // One warp; lanes take sequences in turn, and each turn's lengths are summed over the lanes.
 __global__ void StageOffsetsKernel(const int32_t* offsets, int sequences, int kernel, int stride, int32_t* out) {
+  WaitForPreviousKernel();
   const int lane = threadIdx.x;
   int total = 0;
   if (lane == 0) out[0] = 0;
@@ -129,8 +192,15 @@ __global__ void StageOffsetsKernel(const int32_t* offsets, int sequences, int ke
 Status NormalizeRows(DType type, const float* x, const DeviceNorm& norm, RowRange range, int64_t D, void* out,
                      cudaStream_t stream) {
   if (range.rows == 0) return Status();
+  const bool fours = norm.gamma != nullptr && (D == 256 || D == 512) && reinterpret_cast<uintptr_t>(x) % 16 == 0 &&
+                     reinterpret_cast<uintptr_t>(out) % 16 == 0;
   return WithType(type, [&](auto t) {
     using T = decltype(t);
+    if (fours) {
+      return Launch(D == 256 ? NormalizeFoursKernel<T, 2> : NormalizeFoursKernel<T, 4>,
+                    RowLaunch(range.rows, /*dependent=*/true), stream, x, norm, range.rows, range.count,
+                    static_cast<T*>(out));
+    }
     return Launch(NormalizeKernel<T>, RowLaunch(range.rows), stream, x, norm, range.rows, range.count,
                   static_cast<int>(D), static_cast<T*>(out));
   });
@@ -181,8 +251,8 @@ std::vector<float> PositionFrequencies(int64_t D) {
   return frequencies;
 }
 
-Status AddPositions(const float* x, const float* frequencies, const DeviceRows& rows, RowRange range, int64_t D, float* y,
-                    cudaStream_t stream) {
+Status AddPositions(const float* x, const float* frequencies, const DeviceRows& rows, RowRange range, int64_t D,
+                    float* y, cudaStream_t stream) {
   if (range.rows == 0) return Status();
   return Launch(AddPositionsKernel, RowLaunch(range.rows), stream, x, frequencies, rows, range.rows, range.count,
                 static_cast<int>(D), y);
@@ -191,8 +261,10 @@ Status AddPositions(const float* x, const float* frequencies, const DeviceRows& 
 Status EmbedRows(const float* table, int64_t V, const int32_t* tokens, const int32_t* positions,
                  const float* frequencies, float scale, RowRange range, int64_t D, float* y, cudaStream_t stream) {
   if (range.rows == 0) return Status();
-  return Launch(EmbedKernel, RowLaunch(range.rows), stream, table, V, tokens, positions, frequencies, scale,
-                range.rows, range.count, static_cast<int>(D), y);
+  const LaunchShape shape{dim3(static_cast<unsigned>((range.rows + kEmbedWarps - 1) / kEmbedWarps)),
+                          dim3(kEmbedWarps * 32)};
+  return Launch(EmbedKernel, shape, stream, table, V, tokens, positions, frequencies, scale, range.rows, range.count,
+                static_cast<int>(D), y);
 }
 
 Status StageOffsets(const int32_t* offsets, int sequences, int kernel, int stride, int32_t* out, cudaStream_t stream) {

@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "base/status_macros.h"
+#include "kernels/cuda/cublaslt_tuning.h"
+#include "kernels/cuda/row_gemm_tuning.h"
 
 namespace ting::cuda {
 namespace {
@@ -37,7 +39,19 @@ Result<RowProduct> RowProduct::Create(CudaBackend& backend, const RowProductSpec
   TING_ASSIGN_OR_RETURN(product.matrix_, backend.Matrix(spec.linear, spec.key, order));
   TING_ASSIGN_OR_RETURN(product.norm_, backend.Norm(spec.norm));
   TING_ASSIGN_OR_RETURN(product.post_, backend.Norm(spec.post));
+  product.AddTunable();
   return product;
+}
+
+void RowProduct::AddTunable() {
+  if (road_ == Road::kLibrary) return AddLtTunable(*backend_, matrix_);
+  RowGemmArguments a = HopperArguments();
+  // Any pointers: they say what there is. Results of no more columns than the operand's are added to rows.
+  if (ReadsFloats()) a.x_f32 = matrix_.bias;
+  if (!ReadsFloats()) a.x = matrix_.data;
+  if (output_ == Output::kFloat && a.N <= a.K) a.residual = matrix_.bias;
+  tuning_ = TuningProductOf(a);
+  backend_->AddTunable(tuning_, MakeRowGemmTunable(a));
 }
 
 bool RowProduct::CanScatter(int64_t first_column) const {
@@ -62,33 +76,39 @@ Result<const void*> RowProduct::Stored(const KernelContext& context, const void*
   return static_cast<const void*>(stored);
 }
 
-Status RowProduct::RunHopper(const KernelContext& context, const void* x, const float* residual, void* y,
-                             RowRange range, Carver& carver, const RowGemmScatter& scatter) const {
+RowGemmArguments RowProduct::HopperArguments() const {
   RowGemmArguments a;
   a.type = backend_->compute() == Compute::kF16 ? HalfType::kF16 : HalfType::kBF16;
-  a.M = range.rows, a.N = matrix_.N, a.K = matrix_.K;
-  a.num_rows = range.first == 0 ? range.count : nullptr;  // parts of a matrix: rows past the end are scratch
-  const bool fused = !x_stored_ && (a.K == 256 || a.K == 512);
-  if (fused) {
-    a.x_f32 = static_cast<const float*>(x);
-    a.gamma = norm_.gamma, a.beta = norm_.beta, a.eps = norm_.eps;
-  } else {
-    TING_ASSIGN_OR_RETURN(a.x, Stored(context, x, range, carver));
-  }
-  if (context.workspace == nullptr) return Status();
+  a.N = matrix_.N, a.K = matrix_.K;
+  if (ReadsFloats()) a.gamma = norm_.gamma, a.beta = norm_.beta, a.eps = norm_.eps;
   a.x_stride = a.K;
   a.weight = matrix_.data, a.bias = matrix_.bias;
   a.output = output_ == Output::kGlu      ? RowGemmOutput::kGlu
              : output_ == Output::kStored ? RowGemmOutput::kHalf
                                           : RowGemmOutput::kFloat;
   a.activation = activation_;
-  a.scatter = scatter;
-  a.y = y, a.y_stride = output_ == Output::kGlu ? a.N / 2 : a.N;
-  a.residual = residual, a.residual_stride = a.N;
+  a.y_stride = output_ == Output::kGlu ? a.N / 2 : a.N;
+  a.residual_stride = a.N;
   a.scale = scale_;
   a.dependent = true;  // weights come while the kernel before ends
+  return a;
+}
+
+Status RowProduct::RunHopper(const KernelContext& context, const void* x, const float* residual, void* y,
+                             RowRange range, Carver& carver, const RowGemmScatter& scatter) const {
+  RowGemmArguments a = HopperArguments();
+  a.M = range.rows;
+  a.num_rows = range.first == 0 ? range.count : nullptr;  // parts of a matrix: rows past the end are scratch
+  if (ReadsFloats()) {
+    a.x_f32 = static_cast<const float*>(x);
+  } else {
+    TING_ASSIGN_OR_RETURN(a.x, Stored(context, x, range, carver));
+  }
+  if (context.workspace == nullptr) return Status();
+  a.y = y, a.residual = residual, a.scatter = scatter;
   const cudaStream_t stream = StreamOf(context).handle();
-  TING_RETURN_IF_ERROR(RowGemm(a, stream));
+  const int multiprocessors = backend_->properties().multiProcessorCount;
+  TING_RETURN_IF_ERROR(RowGemm(a, TunedRowGemmConfig(a, tuning_, multiprocessors, backend_->tuning()), stream));
   if (post_.gamma == nullptr) return Status();
   auto* rows = static_cast<float*>(y);
   return NormalizeRows(DType::kF32, rows, post_, range, matrix_.N, rows, stream);

@@ -64,6 +64,11 @@ class RowProduct {
         output_(spec.output),
         activation_(spec.activation),
         scale_(spec.scale) {}
+  void AddTunable();  // tells the tuner of the product
+  // row_gemm's arguments that are the same in every step.
+  RowGemmArguments HopperArguments() const;
+  // Whether row_gemm reads f32 rows itself.
+  bool ReadsFloats() const { return !x_stored_ && (matrix_.K == 256 || matrix_.K == 512); }
   Status RunHopper(const KernelContext& context, const void* x, const float* residual, void* y, RowRange range,
                    Carver& carver, const RowGemmScatter& scatter) const;
   Status RunLibrary(const KernelContext& context, const void* x, const float* residual, void* y, RowRange range,
@@ -79,6 +84,7 @@ class RowProduct {
   float scale_;
   DeviceMatrix matrix_;
   DeviceNorm norm_, post_;
+  TuningProduct tuning_;
 };
 
 // The rows of a node's first input.

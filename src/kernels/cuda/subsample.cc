@@ -89,6 +89,7 @@ class SubsamplePair : public CudaKernel {
     pair.in_offsets = rows.offsets, pair.out_offsets = offsets;
     pair.workspace = carver.Take(static_cast<int64_t>(ConvPairWorkspaceBytes(pair)));
     pair.y = carver.Take(T * pair.F_out() * pair.C * static_cast<int64_t>(parts_.backend->element_bytes()));
+    pair.dependent = true;
     RowRange range{T, nullptr, 0};
     if (context.workspace != nullptr) {
       // Two stages of kernel 3 and stride 2 leave as many rows as one of kernel 7 and stride 4.

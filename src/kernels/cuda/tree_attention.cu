@@ -73,7 +73,6 @@ __global__ void __launch_bounds__(kStoreThreads) StoreKeysKernel(const __grid_co
   const int row = blockIdx.x * (kStoreThreads / 32) + static_cast<int>(threadIdx.x) / 32;
   const int num_rows = *p.num_rows, slot = row < p.max_rows ? p.slots[row] : 0;
   WaitForPreviousKernel();
-  LetNextKernelStart();
   if (row >= num_rows) return;
   const Word* source = reinterpret_cast<const Word*>(static_cast<const char*>(p.k) + row * p.qkv_stride * p.item_bytes);
   Word* target = reinterpret_cast<Word*>(static_cast<char*>(p.pool) + slot * p.pool_stride * p.item_bytes);
@@ -84,7 +83,6 @@ template <typename T, int kLanes>
 __global__ void __launch_bounds__(kWarps * 32) TreeAttentionKernel(const __grid_constant__ TreeAttention p) {
   constexpr int kGroups = 32 / kLanes;
   WaitForPreviousKernel();
-  LetNextKernelStart();
   const int lane = threadIdx.x % 32, group = lane / kLanes;
   const int task = blockIdx.x * kWarps + static_cast<int>(threadIdx.x) / 32;
   const int row = task / p.heads, head = task % p.heads;
@@ -210,7 +208,6 @@ __global__ void __launch_bounds__(kRowsOfBlock * 32) TreeSlabKernel(const __grid
   const int32_t* ancestors = p.ancestors + begin;
   uint32_t own = count > 0 ? ancestors[min(lane, count - 1)] : 0;
   WaitForPreviousKernel();
-  LetNextKernelStart();
   if (row >= num_rows) return;
 
   const int64_t column = blockIdx.y * kSlab + lane * kVector;

@@ -11,7 +11,7 @@
 // 128 would need fewer instructions in all, and keys beyond a sequence's end are masked by the bias alone.
 //
 // What the kernel before cannot have written (which rows there are, positions, the memory of cross attention) is read
-// before it has ended. The next kernel may start only then: earlier, its start costs this one microseconds.
+// before it has ended.
 //
 // Keys are visited in blocks that count from the sequence's start, whatever the number of rows a block has. A block of
 // keys that a row does not see multiplies its sums by 1 and adds 0. So a row's bits do not depend on tiles, bounds or
@@ -219,7 +219,6 @@ __global__ void __launch_bounds__(kThreads, kChunks ? 3 : 4)
     }
   }
   WaitForPreviousKernel();
-  LetNextKernelStart();
   if (tile.count == 0) return;
 
   const int warp_row = static_cast<int>(threadIdx.x) / 32 * 16;

@@ -1,17 +1,28 @@
 // src/runtime/cuda/cuda_device.cc
 // SPDX-License-Identifier: Apache-2.0
 //
-// One NVIDIA GPU as a Device: memory, streams, kernels, and steps recorded as CUDA graphs.
+// One NVIDIA GPU as a Device: memory, streams, kernels, and steps recorded as CUDA graphs. Steps and nodes are NVTX
+// ranges, which cost nothing unless a profiler looks (a step's graph is launched, not queued node by node, so its nodes
+// show only when it is recorded), and ranges of the trace log while a trace is made.
+#include <nvtx3/nvToolsExt.h>
+
 #include <algorithm>
 #include <atomic>
-#include <bit>
+#include <fstream>
+#include <string>
+#include <utility>
 
 #include "base/status_macros.h"
 #include "kernels/cuda/attention_kernels.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/cuda_kernels.h"
+#include "kernels/cuda/graph_recording.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/tunable.h"
+#include "kernels/cuda/tuner.h"
+#include "runtime/cuda/capture_notes.h"
 #include "runtime/gpu_device.h"
+#include "runtime/trace_log.h"
 
 namespace ting {
 namespace {
@@ -58,16 +69,16 @@ class GraphRecording : public Recording {
     if (executable != nullptr) cudaGraphExecDestroy(executable);
   }
   cudaGraphExec_t executable = nullptr;
+  std::shared_ptr<const RecordedNodes> nodes;  // null where no trace was being made
 };
 
-// Sizes of up to eight steps between powers of two, at least `least`: few recordings, at most 1/8 of the work for
-// padding.
-int64_t RoundUp(int64_t size, int64_t least) {
-  if (size <= least) return least;
-  const int64_t step =
-      std::max<int64_t>(static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(size - 1))) / 8, least);
-  return (size + step - 1) / step * step;
-}
+// The ranges that the calling thread has open.
+struct ThreadRanges {
+  std::vector<const StepLabels*> steps;
+  std::vector<size_t> nodes;        // at most one, in the innermost step
+  CaptureNotes* capture = nullptr;  // where that step is being recorded for a trace
+};
+thread_local ThreadRanges thread_ranges;
 
 class CudaDevice : public Device {
  public:
@@ -81,8 +92,11 @@ class CudaDevice : public Device {
   BackendState* backend() override { return backend_.get(); }
   DType memory_type(int64_t head_width) const override { return cuda::HeadType(backend_->storage(), head_width); }
   bool uses_host_memory() const override { return false; }
-  int64_t PadRows(int64_t rows) const override { return RoundUp(rows, 32); }
-  int PadSequences(int sequences) const override { return static_cast<int>(RoundUp(sequences, 1)); }
+  int64_t PadRows(int64_t rows) const override { return cuda::PadRows(rows); }
+  int PadSequences(int sequences) const override { return static_cast<int>(cuda::PadSize(sequences, 1)); }
+  TuningTable* tuning() override { return &backend_->tuning(); }
+  Result<HardwareName> hardware() const override;
+  Result<std::vector<TuningRecord>> Tune(const TuningRequest& request) override;
 
   Result<std::unique_ptr<DeviceBuffer>> Allocate(size_t bytes) override {
     if (count_->limit > 0 && count_->used + bytes > count_->limit) {
@@ -108,6 +122,15 @@ class CudaDevice : public Device {
                      const std::function<Status()>& issue) override;
   Result<double> Time(Stream& stream, const std::function<Status()>& issue) const override;
 
+  void BeginStep(const StepLabels& labels, const StepWork& work) override;
+  void BeginNode(size_t node) override;
+  void EndRange() override;
+  bool wants_work() const override { return TraceLog::active() != nullptr; }
+  int element_bytes() const override { return static_cast<int>(backend_->element_bytes()); }
+  std::optional<Peaks> peaks() const override {
+    return GpuPeaks(backend_->properties().name, element_bytes(), backend_->compute() == cuda::Compute::kTF32);
+  }
+
  private:
   std::string name_;
   std::unique_ptr<CudaBackend> backend_;
@@ -128,21 +151,6 @@ cuda::Compute ComputeOf(Precision precision) {
   return cuda::Compute::kF32;
 }
 
-// What `issue` queues on `stream`, as a graph that is not yet run.
-Result<cudaGraphExec_t> Record(cudaStream_t stream, const std::function<Status()>& issue) {
-  TING_CUDA_RETURN_IF_ERROR(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-  const Status status = issue();
-  cudaGraph_t graph = nullptr;
-  const cudaError_t ended = cudaStreamEndCapture(stream, &graph);
-  cudaGraphExec_t executable = nullptr;
-  Status made = CudaStatus(ended, "recording a step");
-  if (status.ok() && made.ok()) made = CudaStatus(cudaGraphInstantiate(&executable, graph, 0), "recording a step");
-  if (graph != nullptr) cudaGraphDestroy(graph);
-  TING_RETURN_IF_ERROR(status);
-  TING_RETURN_IF_ERROR(made);
-  return executable;
-}
-
 Status CudaDevice::RunRecorded(Stream& stream, std::unique_ptr<Recording>* recording,
                                const std::function<Status()>& issue) {
   if (!*recording) {
@@ -152,8 +160,14 @@ Status CudaDevice::RunRecorded(Stream& stream, std::unique_ptr<Recording>* recor
   auto& graph = static_cast<GraphRecording&>(**recording);
   const cudaStream_t handle = static_cast<CudaStream&>(stream).handle();
   if (graph.executable == nullptr) {
-    TING_ASSIGN_OR_RETURN(graph.executable, Record(handle, issue));
+    CaptureNotes notes(handle);
+    thread_ranges.capture = TraceLog::active() != nullptr ? &notes : nullptr;
+    auto executable = cuda::RecordGraph(handle, issue);
+    if (std::exchange(thread_ranges.capture, nullptr) != nullptr) graph.nodes = notes.Take();
+    TING_RETURN_IF_ERROR(executable.status());
+    graph.executable = *executable;
   }
+  if (TraceLog* log = TraceLog::active()) log->Replays(graph.nodes);
   return CudaStatus(cudaGraphLaunch(graph.executable, handle), "graph launch");
 }
 
@@ -170,6 +184,55 @@ Result<double> CudaDevice::Time(Stream& stream, const std::function<Status()>& i
   for (const cudaEvent_t event : events) cudaEventDestroy(event);
   TING_RETURN_IF_ERROR(status);
   return static_cast<double>(ms);
+}
+
+// "580.159.04", as the driver tells in /proc; where it does not, the CUDA version that it has: "cuda-13000".
+std::string DriverVersion() {
+  std::ifstream file("/proc/driver/nvidia/version");
+  std::string word;
+  while (file >> word) {
+    const bool dotted = word.find('.') != std::string::npos;
+    if (dotted && word.find_first_not_of("0123456789.") == std::string::npos) return word;
+  }
+  int version = 0;
+  cudaDriverGetVersion(&version);
+  return fmt::format("cuda-{}", version);
+}
+
+Result<HardwareName> CudaDevice::hardware() const {
+  const cudaDeviceProp& properties = backend_->properties();
+  return HardwareName{properties.name, fmt::format("{}.{}", properties.major, properties.minor), DriverVersion()};
+}
+
+Result<std::vector<TuningRecord>> CudaDevice::Tune(const TuningRequest& request) {
+  TING_RETURN_IF_ERROR(MakeCurrent());
+  return cuda::TuneProducts(*backend_, request);
+}
+
+void CudaDevice::BeginStep(const StepLabels& labels, const StepWork& work) {
+  nvtxRangePushA(labels.graph.c_str());
+  thread_ranges.steps.push_back(&labels);
+  if (TraceLog* log = TraceLog::active()) log->BeginStep(labels, work);
+}
+
+void CudaDevice::BeginNode(size_t node) {
+  nvtxRangePushA(thread_ranges.steps.back()->nodes[node].text.c_str());
+  thread_ranges.nodes.push_back(node);
+  if (thread_ranges.capture != nullptr) return;  // nothing runs now: it is noted at the end
+  if (TraceLog* log = TraceLog::active()) log->BeginNode(node);
+}
+
+void CudaDevice::EndRange() {
+  nvtxRangePop();
+  ThreadRanges& ranges = thread_ranges;
+  if (ranges.nodes.empty()) {
+    ranges.steps.pop_back();
+  } else {
+    const size_t node = ranges.nodes.back();
+    ranges.nodes.pop_back();
+    if (ranges.capture != nullptr) return ranges.capture->EndNode(node);
+  }
+  if (TraceLog* log = TraceLog::active()) log->EndRange();
 }
 
 }  // namespace

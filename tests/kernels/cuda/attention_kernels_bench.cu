@@ -19,7 +19,6 @@ constexpr int kHeads = 4, kWidth = 64, kWide = kHeads * kWidth, kLayers = 6;
 
 // 128 KB of instructions.
 __global__ void OtherCode(float* result, float factor) {
-  LetNextKernelStart();
   WaitForPreviousKernel();
   float x = static_cast<float>(threadIdx.x), y = x + 1;
 #pragma unroll

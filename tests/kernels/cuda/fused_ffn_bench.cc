@@ -69,20 +69,20 @@ class FusedFfnBench : public ::testing::Test {
 };
 
 TEST_F(FusedFfnBench, DISABLED_Cuts) {
-  for (int64_t rows : {20, 124, 248, 600, 992, 1984, 7936}) {
+  for (int64_t rows : {20, 124, 170, 248, 496, 992, 1360, 1984, 2720, 3968, 7936, 10880}) {
     const FfnConfig chosen = FusedFfn::ChooseConfig(rows, 2048);
-    std::printf("rows %5ld  groups split sharing blocks |   us  us dependent  TFLOP/s\n", static_cast<long>(rows));
-    for (int groups : {1, 2}) {
-      for (int split : {1, 2, 4, 6, 8, 12, 16}) {
+    std::printf("rows %5ld    tile split sharing blocks |   us  us dependent  TFLOP/s\n", static_cast<long>(rows));
+    for (int tile : {32, 64, 128}) {
+      for (int split : {1, 2, 3, 4, 6, 8, 12, 16}) {
         for (int sharing : {1, 2, 4}) {
-          if (split * sharing > 16) continue;
-          const int64_t tile_rows = int64_t{64} * groups * sharing;
+          if (split * sharing > 16 || (tile == 32 && (sharing > 1 || split < 4))) continue;
+          const int64_t tile_rows = int64_t{tile} * sharing;
           const int64_t blocks = (rows + tile_rows - 1) / tile_rows * sharing * split;
           if (blocks > 300 || (rows > 256 && blocks < 48)) continue;  // several waves, or few multiprocessors
-          const FfnConfig config{groups, split, sharing};
+          const FfnConfig config{tile, split, sharing};
           const double us = Measure(rows, config, false), dependent_us = Measure(rows, config, true);
-          const bool is_chosen = groups == chosen.row_groups && split == chosen.split && sharing == chosen.sharing;
-          std::printf("           %7d %5d %7d %6ld | %6.2f %6.2f %8.0f %s\n", groups, split, sharing,
+          const bool is_chosen = tile == chosen.tile_rows && split == chosen.split && sharing == chosen.sharing;
+          std::printf("           %7d %5d %7d %6ld | %6.2f %6.2f %8.0f %s\n", tile, split, sharing,
                       static_cast<long>(blocks), us, dependent_us,
                       2 * kMultiplyAdds * static_cast<double>(rows) / dependent_us * 1e-6,
                       is_chosen ? "<- chosen" : "");
@@ -94,7 +94,7 @@ TEST_F(FusedFfnBench, DISABLED_Cuts) {
 
 // How many clusters of each size run at once, which bounds the useful grids.
 TEST_F(FusedFfnBench, DISABLED_ResidentClusters) {
-  for (int groups : {1, 2}) {
+  for (int tile : {32, 64, 128}) {
     for (int cluster = 1; cluster <= 16; ++cluster) {
       cudaLaunchAttribute attribute;
       attribute.id = cudaLaunchAttributeClusterDimension;
@@ -106,9 +106,9 @@ TEST_F(FusedFfnBench, DISABLED_ResidentClusters) {
       config.attrs = &attribute;
       config.numAttrs = 1;
       int clusters = 0;
-      const void* kernel = reinterpret_cast<const void*>(ffn::FindKernel(FfnType::kF16, Activation::kSwish, groups));
+      const void* kernel = reinterpret_cast<const void*>(ffn::FindKernel(FfnType::kF16, Activation::kSwish, tile));
       EXPECT_EQ(cudaOccupancyMaxActiveClusters(&clusters, kernel, &config), cudaSuccess);
-      std::printf("groups %d cluster %2d: %d clusters, %d blocks\n", groups, cluster, clusters, clusters * cluster);
+      std::printf("tile %3d cluster %2d: %d clusters, %d blocks\n", tile, cluster, clusters, clusters * cluster);
     }
   }
 }

@@ -5,6 +5,7 @@
 // poisoned: rows of x beyond the count and all of y with NaN.
 #include "kernels/cuda/fused_ffn.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -18,18 +19,19 @@ namespace {
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 std::string Name(const FfnConfig& c) {
-  return "groups " + std::to_string(c.row_groups) + " split " + std::to_string(c.split) + " sharing " +
+  return "rows of a tile " + std::to_string(c.tile_rows) + " split " + std::to_string(c.split) + " sharing " +
          std::to_string(c.sharing);
 }
 
 std::vector<FfnConfig> AllConfigs(int64_t F) {
   std::vector<FfnConfig> configs;
-  for (int groups : {1, 2}) {
+  for (int tile_rows : {32, 64, 128}) {
     const int64_t units = F % 128 == 0 ? F / 128 : F / 64;
-    if (groups == 1 && F % 128 != 0) continue;
+    if (tile_rows != 128 && F % 128 != 0) continue;
     for (int split : {1, 2, 3, 4, 6, 8, 11, 16}) {
       for (int sharing : {1, 2, 4}) {
-        if (split * sharing <= 16 && split <= units) configs.push_back({groups, split, sharing});
+        if (tile_rows == 32 && sharing > 1) continue;
+        if (split * sharing <= 16 && split <= units) configs.push_back({tile_rows, split, sharing});
       }
     }
   }
@@ -82,7 +84,7 @@ TEST(FusedFfn, EveryCutAndLengthMatchesAndBitsDependOnSplitAlone) {
   const RandomLayer::Expected expected = layer.Compute(x);
   std::map<int, std::vector<float>> bits;  // by split
   for (const FfnConfig& config : AllConfigs(2048)) {
-    for (int64_t rows : {1984, 1, 2, 63, 64, 65, 124, 127, 128, 129, 992}) {
+    for (int64_t rows : {1984, 1, 2, 31, 33, 63, 64, 65, 124, 127, 128, 129, 992}) {
       for (int64_t padding : {0, 70}) {
         const std::vector<float> y = RunRows(ffn, x, rows, rows + padding, config);
         Compare(y, expected, Name(config) + " rows " + std::to_string(rows));
@@ -114,7 +116,7 @@ TEST(FusedFfn, TypesActivationsAndOptions) {
         const RandomLayer layer(layer_case, seed += 10);
         const FusedFfn ffn = MakeFfn(layer);
         const RandomLayer::Expected expected = layer.Compute(x);
-        for (const FfnConfig& config : {FfnConfig{1, 4, 1}, FfnConfig{2, 2, 2}}) {
+        for (const FfnConfig& config : {FfnConfig{32, 8, 1}, FfnConfig{64, 4, 1}, FfnConfig{128, 2, 2}}) {
           Compare(RunRows(ffn, x, rows, rows + 3, config), expected,
                   Name(config) + " activation " + ActivationName(activation) + " options " + std::to_string(options));
         }
@@ -191,10 +193,11 @@ TEST(FusedFfn, RefusesWhatItCannot) {
   const RandomLayer layer(LayerCase{.F = 64}, 500);
   const FusedFfn ffn = MakeFfn(layer);
   DeviceBuffer<float> x(kWidth), y(kWidth);
-  EXPECT_FALSE(ffn.Run(x.get(), y.get(), 1, nullptr, FfnConfig{1, 1, 1}, nullptr, false).ok());
-  EXPECT_FALSE(ffn.Run(x.get(), y.get(), 1, nullptr, FfnConfig{2, 2, 1}, nullptr, false).ok());
-  EXPECT_FALSE(ffn.Run(x.get(), y.get(), 1, nullptr, FfnConfig{3, 1, 1}, nullptr, false).ok());
-  EXPECT_FALSE(ffn.Run(x.get(), x.get(), 1, nullptr, FfnConfig{2, 1, 1}, nullptr, false).ok());
+  EXPECT_FALSE(ffn.Run(x.get(), y.get(), 1, nullptr, FfnConfig{64, 1, 1}, nullptr, false).ok());
+  EXPECT_FALSE(ffn.Run(x.get(), y.get(), 1, nullptr, FfnConfig{128, 2, 1}, nullptr, false).ok());
+  EXPECT_FALSE(ffn.Run(x.get(), y.get(), 1, nullptr, FfnConfig{32, 1, 1}, nullptr, false).ok());
+  EXPECT_FALSE(ffn.Run(x.get(), y.get(), 1, nullptr, FfnConfig{96, 1, 1}, nullptr, false).ok());
+  EXPECT_FALSE(ffn.Run(x.get(), x.get(), 1, nullptr, FfnConfig{128, 1, 1}, nullptr, false).ok());
 }
 
 }  // namespace

@@ -83,6 +83,7 @@ class DeviceArray {
     if (size_ > 0) memcpy(bytes.data() + kEdge, values.data(), Bytes());
     EXPECT_CUDA(cudaMalloc(&base_, bytes.size()));
     EXPECT_CUDA(cudaMemcpy(base_, bytes.data(), bytes.size(), cudaMemcpyHostToDevice));
+    EXPECT_CUDA(cudaStreamSynchronize(nullptr));  // other streams do not wait for the copy's end
   }
   DeviceArray(const DeviceArray&) = delete;
   ~DeviceArray() { cudaFree(base_); }

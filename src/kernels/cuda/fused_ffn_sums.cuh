@@ -1,0 +1,267 @@
+// src/kernels/cuda/fused_ffn_sums.cuh
+// SPDX-License-Identifier: Apache-2.0
+//
+// The end of the fused feed-forward kernel: partial sums become rows of y. It is short of everything but latency, so
+// whatever a warp reads is in flight at once and its rows are reduced side by side.
+#pragma once
+
+#include "kernels/cuda/fused_ffn_rows.cuh"
+
+namespace ting::cuda::ffn {
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+// Where the blocks of a tile send each other rows of their sums.
+struct Exchange {
+  float* partial;      // this block's sums, [tile_rows][kPartialStride], or the first half of 32-row tiles
+  float* second_half;  // of 32-row tiles
+  float* received;     // from the other blocks, of rows that this block finishes, [OwnRows][split - 1][kD]
+  uint64_t* barrier;   // counts the bytes of `received`
+};
+
+// A thread's accumulators of 64 rows and 2 * N columns from `column` on.
+template <int N>
+__device__ __forceinline__ void StorePartial(const float (&acc)[N], float* partial, int first_row, int column,
+                                             int lane) {
+  float* upper = partial + (first_row + lane / 4) * kPartialStride + column + 2 * (lane % 4);
+#pragma unroll
+  for (int block = 0; block < N / 4; ++block) {
+    *reinterpret_cast<float2*>(upper + 8 * block) = make_float2(acc[4 * block], acc[4 * block + 1]);
+    *reinterpret_cast<float2*>(upper + 8 * kPartialStride + 8 * block) =
+        make_float2(acc[4 * block + 2], acc[4 * block + 3]);
+  }
+}
+// The same of 64 columns from `column` on and 32 rows, which are the columns of the accumulators, into a half.
+__device__ __forceinline__ void StorePartialTransposed(const float (&acc)[16], float* half, int column, int lane) {
+#pragma unroll
+  for (int i = 0; i < 16; ++i) {
+    const int row = 8 * (i / 4) + 2 * (lane % 4) + i % 2;
+    half[row * kHalfD + ((column + lane / 4 + 8 * (i / 2 % 2)) ^ HalfSwizzle(row))] = acc[i];
+  }
+}
+
+struct Row8 {  // a lane's eight values of a row: columns 4 * lane ... and 128 + 4 * lane ...
+  float v[8];
+};
+__device__ __forceinline__ Row8 MakeRow(const float4& a, const float4& b) {
+  return {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+}
+__device__ __forceinline__ Row8 LoadRow(const float* row, int lane) {
+  return MakeRow(Load4(row + 4 * lane), Load4(row + 128 + 4 * lane));
+}
+
+template <int kCount>
+__device__ __forceinline__ void SumOverWarp(float (&sum)[kCount]) {
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) sum[i] += __shfl_xor_sync(0xFFFFFFFF, sum[i], offset);
+  }
+}
+template <int kCount>
+__device__ __forceinline__ void NormRows(Row8 (&rows)[kCount], const float* gamma, const float* beta, float eps,
+                                         int lane) {
+  float sum[kCount] = {};
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+#pragma unroll
+    for (int k = 0; k < 8; ++k) sum[i] += rows[i].v[k];
+  }
+  SumOverWarp(sum);
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    const float mean = sum[i] * (1.0F / kD);
+    sum[i] = 0;
+#pragma unroll
+    for (int k = 0; k < 8; ++k) rows[i].v[k] -= mean, sum[i] += rows[i].v[k] * rows[i].v[k];
+  }
+  SumOverWarp(sum);
+  const Row8 g = LoadRow(gamma, lane), b = LoadRow(beta, lane);
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    const float scale = rsqrtf(sum[i] * (1.0F / kD) + eps);
+#pragma unroll
+    for (int k = 0; k < 8; ++k) rows[i].v[k] = rows[i].v[k] * scale * g.v[k] + b.v[k];
+  }
+}
+
+// Block j of a tile finishes rows j, j + split, ...: of these, each warp takes every eighth.
+
+inline constexpr int kWarps = kConsumers / 32;
+
+// Announces the bytes that the others will send or have sent; one thread of a 32-row tile.
+__device__ __forceinline__ void ExpectRows(const Arguments& arguments, const Place& place, const Exchange& exchange,
+                                           int tile_rows) {
+  const int split = arguments.split;
+  const int own = place.slice < tile_rows ? (tile_rows - place.slice + split - 1) / split : 0;
+  BarrierExpect(exchange.barrier, own * (split - 1) * kD * static_cast<int>(sizeof(float)));
+}
+// Sends the others their rows of a half of the sums, which the caller's warps have stored; a row a lane, each block
+// beginning with another receiver.
+__device__ __forceinline__ void PushHalf(const Arguments& arguments, const Place& place, const Exchange& exchange,
+                                         int half, int tile_rows, int warp, int lane) {
+  constexpr int kRows = 32;
+  FenceAsyncProxy();
+  NamedBarrier(1, kConsumers);
+  const int split = arguments.split;
+  const int row = (warp + kWarps * lane + place.slice + 1) % kRows, owner = row % split;
+  if (lane < kRows / kWarps && row < tile_rows && owner != place.slice) {
+    const int block = place.tile * split + owner;
+    const int index = row / split * (split - 1) + place.slice - (place.slice > owner ? 1 : 0);
+    const float* sums = half == 0 ? exchange.partial : exchange.second_half;
+    PushToBlock(MapToBlock(exchange.received + index * kD + half * kHalfD, block), sums + row * kHalfD,
+                kHalfD * sizeof(float), MapToBlock(exchange.barrier, block));
+  }
+  __syncwarp();
+}
+
+// The second of the two cluster barriers that all threads of a cluster pass lets no block leave before it is read; the
+// first one tells that `received` is free. That of 32-row tiles always is, so that they arrive when they start.
+template <int kTileRows>
+__device__ __forceinline__ void MeetCluster() {
+  if constexpr (kTileRows == 32) {
+    ClusterWait();
+  } else {
+    ClusterSync();
+  }
+}
+
+// The rows that a block finishes, for kLeast <= split <= kMost.
+template <int kLeast, int kMost, int kTileRows>
+class FinishedRows {
+ public:
+  static constexpr int kRows = (OwnRows(kTileRows, kLeast) + kWarps - 1) / kWarps;  // of a warp, at most
+  static constexpr bool kPush = kTileRows == 32 && kMost > 1;                       // or sums are read where they are
+  // Rows in flight at once.
+  static constexpr int kBatch = kMost == 1 ? 4 : kPush ? (kMost <= 4 ? 2 : 1) : kMost < 8 ? 8 / kMost : 1;
+  using Batch = Row8[kBatch];
+
+  __device__ __forceinline__ FinishedRows(const Arguments& arguments, const Place& place, const Exchange& exchange,
+                                          int tile_rows, int warp, int lane)
+      : arguments_(arguments), place_(place), exchange_(exchange), tile_rows_(tile_rows), warp_(warp), lane_(lane) {}
+
+  // Rows of x for the residual.
+  __device__ __forceinline__ void LoadInput(int first, Batch& x) const {
+    if (arguments_.residual == 0) return;
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      if (IsValid(first + i)) x[i] = LoadRow(arguments_.x + GlobalOffset(first + i), lane_);
+    }
+  }
+  // f or x + residual * f; sums are made in the order of the slices.
+  __device__ __forceinline__ void Add(int first, const Batch& x, const float* b2, Batch& sums) const {
+    constexpr int kAtOnce = kPush && kMost > 4 ? 4 : kMost;
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) sums[i] = {-0.0F, -0.0F, -0.0F, -0.0F, -0.0F, -0.0F, -0.0F, -0.0F};
+#pragma unroll 1
+    for (int part = 0; part < (kAtOnce == kMost ? 1 : arguments_.split); part += kAtOnce) {
+      AddParts<kAtOnce>(first, part, sums);
+    }
+    const Row8 bias = LoadRow(b2, lane_);
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+#pragma unroll
+      for (int k = 0; k < 8; ++k) {
+        const float f = sums[i].v[k] + bias.v[k];
+        sums[i].v[k] = arguments_.residual == 0 ? f : x[i].v[k] + arguments_.residual * f;
+      }
+    }
+  }
+  __device__ __forceinline__ void Store(int first, const Batch& y) const {
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      if (!IsValid(first + i)) continue;
+      const float* v = y[i].v;
+      float* target = arguments_.y + GlobalOffset(first + i) + 4 * lane_;
+      Store4(target, make_float4(v[0], v[1], v[2], v[3]));
+      Store4(target + 128, make_float4(v[4], v[5], v[6], v[7]));
+    }
+  }
+
+ private:
+  __device__ __forceinline__ int NumberOf(int i) const { return i * kWarps + warp_; }
+  __device__ __forceinline__ int RowOf(int i) const { return NumberOf(i) * arguments_.split + place_.slice; }
+  __device__ __forceinline__ bool IsValid(int i) const { return RowOf(i) < tile_rows_; }
+  __device__ __forceinline__ int64_t GlobalOffset(int i) const {
+    return static_cast<int64_t>(place_.first_row + RowOf(i)) * kD;
+  }
+  __device__ __forceinline__ void LoadPart(int i, int part, float4 (&v)[2]) const {
+    const int row = RowOf(i);
+    if constexpr (kTileRows == 32) {
+      const int index = NumberOf(i) * (arguments_.split - 1) + part - (part > place_.slice ? 1 : 0);
+      const float* sent = exchange_.received + index * kD;
+      const int column = 4 * lane_ ^ HalfSwizzle(row);
+      v[0] = Load4((part == place_.slice ? exchange_.partial + row * kHalfD : sent) + column);
+      v[1] = Load4((part == place_.slice ? exchange_.second_half + row * kHalfD : sent + kHalfD) + column);
+    } else {
+      const float* own = exchange_.partial + row * kPartialStride + 4 * lane_;
+      const uint32_t address = MapToBlock(own, place_.tile * arguments_.split + part);
+      v[0] = LoadRemote4(address), v[1] = LoadRemote4(address + 128 * sizeof(float));
+    }
+  }
+  // All of them are in flight at once.
+  template <int kParts>
+  __device__ __forceinline__ void AddParts(int first, int first_part, Batch& sums) const {
+    float4 parts[kBatch][kParts][2];
+    const auto wanted = [&](int i, int j) {
+      return IsValid(first + i) && (first_part + j < kLeast || first_part + j < arguments_.split);
+    };
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+#pragma unroll
+      for (int j = 0; j < kParts; ++j) {
+        if (wanted(i, j)) LoadPart(first + i, first_part + j, parts[i][j]);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+#pragma unroll
+      for (int j = 0; j < kParts; ++j) {
+        if (!wanted(i, j)) continue;
+        const Row8 part = MakeRow(parts[i][j][0], parts[i][j][1]);
+#pragma unroll
+        for (int k = 0; k < 8; ++k) sums[i].v[k] += part.v[k];
+      }
+    }
+  }
+
+  const Arguments& arguments_;
+  const Place& place_;
+  const Exchange& exchange_;
+  const int tile_rows_, warp_, lane_;
+};
+
+// The loop is not unrolled: code that a block runs once takes longer to arrive than to run. Inside a model other
+// kernels have driven it from the instruction caches.
+template <int kLeast, int kMost, int kTileRows>
+__device__ __forceinline__ void FinishRows(const Arguments& arguments, const Place& place, const Exchange& exchange,
+                                           const float* vectors, int valid_rows, int warp, int lane) {
+  using Rows = FinishedRows<kLeast, kMost, kTileRows>;
+  const int tile_rows = min(kTileRows, valid_rows - place.first_row);
+  const Rows rows(arguments, place, exchange, tile_rows, warp, lane);
+  typename Rows::Batch x = {}, next = {};
+  rows.LoadInput(0, x);
+  if (Rows::kPush && threadIdx.x == 0) ExpectRows(arguments, place, exchange, tile_rows);
+  if (kTileRows != 32) MeetCluster<kTileRows>();  // sums of 32-row tiles are on their way
+  if (Rows::kPush) BarrierWait(exchange.barrier, 0);
+#pragma unroll 1
+  for (int first = 0; first < Rows::kRows; first += Rows::kBatch) {
+    const bool last = first + Rows::kBatch >= Rows::kRows;
+    if (!last) rows.LoadInput(first + Rows::kBatch, next);
+    typename Rows::Batch sums;
+    rows.Add(first, x, vectors + kB2, sums);
+    if (last) ClusterArrive();
+    if (arguments.post_gamma != nullptr) {
+      NormRows(sums, vectors + kPostGamma, vectors + kPostBeta, arguments.post_eps, lane);
+    }
+    rows.Store(first, sums);
+#pragma unroll
+    for (int i = 0; i < Rows::kBatch; ++i) x[i] = next[i];
+  }
+  __syncwarp();
+  ClusterWait();
+}
+
+#endif  // __CUDA_ARCH_FEAT_SM90_ALL
+
+}  // namespace ting::cuda::ffn

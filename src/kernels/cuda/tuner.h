@@ -1,0 +1,22 @@
+// src/kernels/cuda/tuner.h
+// SPDX-License-Identifier: Apache-2.0
+//
+// Measures every configuration of every product that the backend's kernels named, for each number of rows, as a step
+// runs it: CUDA events around a graph of launches that read weights of their own, which are not in the second-level
+// cache when their turn comes, while rows are. Other products of the model run between the launches: a kernel that is
+// repeated finds its instructions in the cache, and its next launch starts on the multiprocessors that it leaves free.
+#pragma once
+
+#include <vector>
+
+#include "kernels/cuda/cuda_backend.h"
+#include "kernels/tuning.h"
+#include "ting/status.h"
+
+namespace ting::cuda {
+
+// A record for each product and number of rows. Its configuration is empty where none beats the kernel's own choice by
+// more than measurements scatter. The backend's table is cleared first, and holds the others in the end.
+Result<std::vector<TuningRecord>> TuneProducts(CudaBackend& backend, const TuningRequest& request);
+
+}  // namespace ting::cuda
