@@ -24,7 +24,8 @@
 // cross_attention  Inputs x f32 [U, D]; memory f32 [T, M] (k and v of all layers, from linears run once an
 //                  utterance: this layer's k at columns [key_column, key_column + D), v in the D after it);
 //                  sequence s32 [U]: which sequence of memory's row set the row looks at (rows of one sequence are
-//                  adjacent). Weights norm.*, q.*, o.*. Attributes key_column (0), folded as above.
+//                  adjacent); not written by the node just before. Weights norm.*, q.*, o.*. Attributes key_column (0),
+//                  folded as above.
 // Aliasing   y must not be x.    Numerics  f32 scores and softmax; bf16 weights round the operands of products.
 // Reference  WeNet MultiHeadedAttention, RelPositionMultiHeadedAttention
 #pragma once

@@ -119,13 +119,15 @@ class AttentionKernel : public CudaKernel {
 
  protected:
   virtual Status Heads(const KernelContext& context, const void* projected, void* heads) = 0;
+  // Columns of the projection that another matrix gets.
+  virtual RowGemmScatter Scatter(const KernelContext&) const { return {}; }
   Status Step(const KernelContext& context, Carver& carver) override {
     const RowRange range = RangeOf(context);
     const auto* x = context.inputs[0].as<float>();
     const auto bytes = static_cast<int64_t>(DTypeSize(HeadType(backend_.storage(), params_.head_width())));
     void* projected = carver.Take(range.rows * in_.N() * bytes);
     void* heads = carver.Take(range.rows * params_.D * bytes);
-    TING_RETURN_IF_ERROR(in_.Run(context, x, nullptr, projected, range, carver));
+    TING_RETURN_IF_ERROR(in_.Run(context, x, nullptr, projected, range, carver, Scatter(context)));
     if (context.workspace != nullptr && range.rows > 0) TING_RETURN_IF_ERROR(Heads(context, projected, heads));
     return out_.Run(context, heads, params_.residual ? x : nullptr, context.outputs[0].data, range, carver);
   }
@@ -168,7 +170,13 @@ class TreeAttention : public AttentionKernel {
   using AttentionKernel::AttentionKernel;
 
  protected:
-  // The pool is this kernel's own: its rows hold k and v in the storage type.
+  // The pool is this kernel's own: its rows hold k and v in the storage type. The projection puts them there itself
+  // where it can.
+  bool scatters() const { return in_.CanScatter(params_.D); }
+  RowGemmScatter Scatter(const KernelContext& context) const override {
+    if (!scatters()) return {};
+    return {context.inputs[1].as<int32_t>(), context.inputs[4].data, 2 * params_.D, params_.D};
+  }
   Status Heads(const KernelContext& context, const void* qkv, void* heads) override {
     TreeAttentionArgs args;
     FillCommon(args, params_, backend_, heads);
@@ -178,6 +186,7 @@ class TreeAttention : public AttentionKernel {
     args.ancestors = context.inputs[3].as<int32_t>();
     args.num_rows = context.device_rows[0].count, args.rows = static_cast<int>(context.inputs[0].rows());
     args.pool = context.inputs[4].data, args.pool_stride = 2 * params_.D;
+    args.store = !scatters();
     return LaunchTreeAttention(args, StreamOf(context).handle());
   }
 };
@@ -220,6 +229,7 @@ class CrossAttention : public AttentionKernel {
     if (aligned_ != nullptr) {
       TING_RETURN_IF_ERROR(CopyAligned(memory, DTypeSize(args.dtype), StreamOf(context)));
       args.memory = aligned_, args.memory_stride = 2 * params_.D, args.key_column = 0;
+      args.dependent = false;  // the copy must have ended
     }
     args.offsets = rows.offsets, args.sequences = rows.max_sequences;
     return LaunchCrossAttention(args, StreamOf(context).handle());

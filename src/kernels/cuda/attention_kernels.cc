@@ -7,6 +7,7 @@
 #include "base/status_macros.h"
 #include "kernels/cuda/ragged_attention.h"
 #include "kernels/cuda/tree_attention.h"
+#include "kernels/cuda/warpgroup_attention.h"
 
 namespace ting::cuda {
 namespace {
@@ -63,6 +64,9 @@ RaggedAttention CommonOf(const AttentionArgs& args) {
 Status LaunchRagged(const AttentionArgs& args, const RaggedAttention& problem, cudaStream_t stream) {
   if (problem.max_queries <= 0 || problem.sequences <= 0) return Status();
   if (args.dtype == DType::kF32) return LaunchPlainAttention(problem, args.dependent, stream);
+  if (SupportsWarpgroupAttention(problem)) {
+    return LaunchWarpgroupAttention(args.dtype, problem, args.dependent, stream);
+  }
   return LaunchFlashAttention(args.dtype, problem, args.dependent, stream);
 }
 
@@ -130,6 +134,7 @@ Status LaunchTreeAttention(const TreeAttentionArgs& args, cudaStream_t stream) {
   problem.ancestor_offsets = args.ancestor_offsets;
   problem.ancestors = args.ancestors;
   problem.num_rows = args.num_rows;
+  problem.store = args.store;
   problem.max_rows = args.rows;
   problem.heads = args.heads;
   problem.head_width = args.head_width;

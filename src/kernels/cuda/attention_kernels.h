@@ -13,7 +13,9 @@
 // beyond
 //            the lengths are neither read nor written. Lengths that exceed the bounds are the caller's error.
 // Masks      as VisibleKeys; a row without visible keys has the context 0.
-// Execution  asynchronous on stream; no allocation, no synchronisation, safe under graph capture
+// Execution  asynchronous on stream; no allocation, no synchronisation, safe under graph capture. With `dependent` the
+//            numbers that say which rows there are, positions, key_bias and the memory of cross attention may be read
+//            before the kernel launched just before has ended: it must not write them
 // Determinism bit-identical run to run; a row's bits depend on its own sequence only, on no bound and no neighbour
 // Aliasing   context must not overlap the inputs.
 // Reference  kernels/ref/attention_row.cc      Tests, bench  tests/kernels/cuda/attention_kernels_test.cu
@@ -77,7 +79,8 @@ struct CrossAttentionArgs : AttentionArgs {
 };
 Status LaunchCrossAttention(const CrossAttentionArgs& args, cudaStream_t stream);
 
-// tree_attention: stores k and v of each row at pool[slots[r]], then attends to pool[ancestors[…]] (two launches).
+// tree_attention: stores k and v of each row at pool[slots[r]], then attends to pool[ancestors[…]] (two launches, or
+// one where they have been stored already).
 struct TreeAttentionArgs : AttentionArgs {
   const void* qkv = nullptr;  // [U, 3D]
   int64_t qkv_stride = 0;
@@ -88,6 +91,7 @@ struct TreeAttentionArgs : AttentionArgs {
   int rows = 0;                               // bound of U
   void* pool = nullptr;                       // [P, 2D]: k, then v
   int64_t pool_stride = 0;
+  bool store = true;
 };
 Status LaunchTreeAttention(const TreeAttentionArgs& args, cudaStream_t stream);
 

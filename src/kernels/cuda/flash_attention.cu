@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Self and cross attention with 16-bit operands: one pass over the keys with running maxima and sums, products by
-// mma.sync. Not wgmma: its 64 rows leave a batch of one with eight blocks, and a tile's keys are few.
+// mma.sync, on every GPU and for every head width. Heads of 64 columns on Hopper have warpgroup_attention.cu.
 //
 // A block has rows of one sequence and one head. A warp has 16 rows and every second block of kGroupKeys keys; the two
 // warps of the same 16 rows merge their sums at the end. That halves the longest path where keys are few, and is the

@@ -2,8 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Warp-wide matrix products (mma.sync), their operand loads and asynchronous 16-byte copies: the instructions that
-// every GPU since 8.0 has. One function an instruction. For products too small for wgmma's 64 rows, as those of
-// attention are.
+// every GPU since 8.0 has. One function an instruction.
 //
 // Fragments of m16n8k16, g = lane / 4, t = lane % 4, two neighbouring 16-bit elements a register:
 //   A [16, 16]  a[0]: (g, 2t), a[1]: (g + 8, 2t), a[2]: (g, 2t + 8), a[3]: (g + 8, 2t + 8)

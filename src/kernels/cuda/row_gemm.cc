@@ -70,8 +70,19 @@ Status CheckOperands(const RowGemmArguments& a) {
   return Status();
 }
 
+Status CheckScatter(const RowGemmArguments& a) {
+  if (a.scatter.rows == nullptr) return Status();
+  if (a.output != RowGemmOutput::kHalf || a.K > kRowGemmResidentK || a.scatter.first_column % 128 != 0) {
+    return Unimplemented("row_gemm: only 16-bit columns from a multiple of 128 on, with K <= {}, can be scattered",
+                         kRowGemmResidentK);
+  }
+  if (Aligned(a.scatter.y, 16) && a.scatter.stride % 8 == 0) return Status();
+  return Unimplemented("row_gemm: scattered rows must start at multiples of 16 bytes");
+}
+
 Status CheckOutput(const RowGemmArguments& a) {
   if (a.output == RowGemmOutput::kFloat) {
+    TING_RETURN_IF_ERROR(CheckScatter(a));
     return a.activation == Activation::kNone ? Status() : Unimplemented("row_gemm: an activation needs 16-bit output");
   }
   const bool glu = a.output == RowGemmOutput::kGlu;
@@ -81,7 +92,7 @@ Status CheckOutput(const RowGemmArguments& a) {
   }
   if (a.residual != nullptr || a.scale != 1) return Unimplemented("row_gemm: residual and scale need f32 output");
   if (!Aligned(a.y, 16) || a.y_stride % 8 != 0) return Unimplemented("row_gemm: rows of y must start at 16 bytes");
-  return Status();
+  return CheckScatter(a);
 }
 
 Status CheckDevice(int* multiprocessors) {
@@ -144,7 +155,7 @@ Result<RowGemmParameters> MakeParameters(const RowGemmArguments& a, const RowGem
     TING_ASSIGN_OR_RETURN(p.a, MakeTensorMap(type, a.x, a.M, a.K, a.x_stride, 64, 64));
   }
   p.x_f32 = a.x_f32, p.gamma = a.gamma, p.beta = a.beta, p.bias = a.bias, p.residual = a.residual;
-  p.y = a.y, p.num_rows = a.num_rows;
+  p.y = a.y, p.scatter = a.scatter, p.num_rows = a.num_rows;
   p.x_stride = a.x_stride, p.y_stride = a.y_stride, p.residual_stride = a.residual_stride;
   p.M = static_cast<int>(a.M), p.N = static_cast<int>(a.N), p.K = static_cast<int>(a.K);
   p.tiles_per_block = config.tiles_per_block, p.segments_log2 = Log2(RowGemmSegments(a.K)), p.share = config.share;

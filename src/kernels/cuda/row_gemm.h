@@ -8,10 +8,12 @@
 // Outputs    kHalf   y [M, N] T = activation(acc + bias)
 //            kGlu    y [M, N / 2] T = a * sigmoid(b); W and bias were interleaved at load by InterleaveGlu
 //            kFloat  y [M, N] f32 = residual + scale * (acc + bias); residual may be absent
+//            kHalf with `scatter`: columns from scatter.first_column on leave y alone and go to other rows of another
+//            matrix
 // Lengths    rows >= *num_rows (a device value; absent: M) are not written, their x may hold anything; W beyond row N
 //            is not read, columns >= N are not written
 // Layout     strides in elements. T matrices: 16-byte aligned data and rows. f32 x: 16 bytes. f32 y: any row stride
-// Aliasing   residual may be y. x must not be y
+// Aliasing   residual may be y. x must not be y; scatter.y must not overlap them
 // Numerics   the sums of an output element run over K in the order of RowGemmSegments(K) whatever the tile, the number
 //            of rows or their neighbours: equal bits for equal rows (tests/kernels/cuda/row_gemm_test.cc)
 // Execution  asynchronous on stream, no workspace, may be captured. `dependent`: programmatic dependent launch, weights
@@ -30,6 +32,14 @@ namespace ting::cuda {
 
 enum class HalfType { kF16, kBF16 };
 enum class RowGemmOutput { kHalf, kGlu, kFloat };
+
+// Where the last columns of the product go: row r, column n to y[rows[r]][n - first_column].
+struct RowGemmScatter {
+  const int32_t* rows = nullptr;  // [M], each one once; absent: no such columns
+  void* y = nullptr;              // T, 16-byte aligned as its rows are
+  int64_t stride = 0;
+  int64_t first_column = 0;  // a multiple of 128; K <= 512
+};
 
 struct RowGemmArguments {
   HalfType type = HalfType::kF16;
@@ -50,6 +60,7 @@ struct RowGemmArguments {
   Activation activation = Activation::kNone;  // of kHalf
   void* y = nullptr;
   int64_t y_stride = 0;
+  RowGemmScatter scatter;           // of kHalf
   const float* residual = nullptr;  // of kFloat
   int64_t residual_stride = 0;
   float scale = 1;

@@ -22,7 +22,9 @@ class RowGemmEpilogue {
   // 0 beyond N; `staging` the warp's own kRowGemmStaging bytes.
   __device__ RowGemmEpilogue(const RowGemmParameters& p, int row0, int rows, int column0, const float* bias,
                              uint8_t* staging)
-      : p_(p), row0_(row0), rows_(rows), column0_(column0), lane_(threadIdx.x % 32), bias_(bias), staging_(staging) {}
+      : p_(p), row0_(row0), rows_(rows), column0_(column0), lane_(threadIdx.x % 32), bias_(bias), staging_(staging) {
+    if constexpr (kOutput == RowGemmOutput::kHalf) FindScatteredRows();
+  }
 
   // The residual of the tile into registers, if it can be read by fours.
   __device__ void LoadResidual(Residual& residual) const {
@@ -63,7 +65,6 @@ class RowGemmEpilogue {
     for (int g = 0; g < kTileN / 8; ++g) AddBias(g, &sum[4 * g]);
     if constexpr (kOutput == RowGemmOutput::kHalf) ActivateAll(sum);
     constexpr bool kGlu = kOutput == RowGemmOutput::kGlu;
-    constexpr int kColumns = kGlu ? kTileN / 2 : kTileN, kWidth = kColumns < 64 ? kColumns : 64;
 #pragma unroll
     for (int first = 0; first < kColumns; first += kWidth) {
       __syncwarp();
@@ -75,7 +76,7 @@ class RowGemmEpilogue {
         StoreMatrices(Sixteen(lane_ % 16, g + lane_ / 16), words[0], words[1], words[2], words[3]);
       }
       __syncwarp();
-      StoreRows<kWidth>((kGlu ? column0_ / 2 : column0_) + first, kGlu ? p_.N / 2 : p_.N);
+      StoreRows((kGlu ? column0_ / 2 : column0_) + first, kGlu ? p_.N / 2 : p_.N);
     }
   }
 
@@ -91,6 +92,20 @@ class RowGemmEpilogue {
   }
 
  private:
+  static constexpr int kColumns = kOutput == RowGemmOutput::kGlu ? kTileN / 2 : kTileN;  // 16-bit ones of a tile
+  static constexpr int kWidth = kColumns < 64 ? kColumns : 64;                           // that are staged at once
+  static constexpr int kLanes = kWidth / 8, kRows = 32 / kLanes;                         // of a load from the stage
+
+  // Early, so that they are there when the product is.
+  __device__ void FindScatteredRows() {
+    scatters_ = p_.scatter.rows != nullptr && column0_ >= p_.scatter.first_column;
+    if (!scatters_) return;
+#pragma unroll
+    for (int i = 0; i < 16 / kRows; ++i) {
+      const int row = row0_ + kRows * i + lane_ / kLanes;
+      if (row < rows_) scattered_rows_[i] = p_.scatter.rows[row];
+    }
+  }
   // 16 bytes of a staged row of 128; rows that differ modulo 8 have them in different banks.
   __device__ uint8_t* Sixteen(int row, int index) const { return staging_ + row * 128 + ((index ^ (row & 7)) << 4); }
   // Columns 8 * g + 2 * (lane % 4) and the next of a staged row of floats; four rows at once are in different banks.
@@ -157,16 +172,17 @@ class RowGemmEpilogue {
     }
   }
   // Staged rows of kWidth elements to columns from `column` on; `columns` exist, a multiple of 8.
-  template <int kWidth>
   __device__ void StoreRows(int column, int columns) const {
-    constexpr int kLanes = kWidth / 8, kRows = 32 / kLanes;
     column += 8 * (lane_ % kLanes);
     T* y = static_cast<T*>(p_.y) + (row0_ + lane_ / kLanes) * p_.y_stride + column;
+    T* scattered = static_cast<T*>(p_.scatter.y) + column - p_.scatter.first_column;
 #pragma unroll
     for (int i = 0; i < 16 / kRows; ++i) {
       const int row = kRows * i + lane_ / kLanes;
       const uint4 v = *reinterpret_cast<const uint4*>(Sixteen(row, lane_ % kLanes));
-      if (row0_ + row < rows_ && column < columns) *reinterpret_cast<uint4*>(y + kRows * i * p_.y_stride) = v;
+      T* target = y + kRows * i * p_.y_stride;
+      if (scatters_) target = scattered + scattered_rows_[i] * p_.scatter.stride;
+      if (row0_ + row < rows_ && column < columns) *reinterpret_cast<uint4*>(target) = v;
     }
   }
   __device__ void StorePair(int row, int column, float first, float second) const {
@@ -186,7 +202,8 @@ class RowGemmEpilogue {
         if (whole) y[1] = r.y;
       }
     } else {
-      *reinterpret_cast<uint32_t*>(static_cast<T*>(p_.y) + row * p_.y_stride + column) = PackSaturated<T>(first, second);
+      *reinterpret_cast<uint32_t*>(static_cast<T*>(p_.y) + row * p_.y_stride + column) =
+          PackSaturated<T>(first, second);
     }
   }
 
@@ -194,6 +211,8 @@ class RowGemmEpilogue {
   const int row0_, rows_, column0_, lane_;
   const float* bias_;
   uint8_t* staging_;
+  bool scatters_ = false;
+  int scattered_rows_[16 / kRows] = {};
 };
 
 }  // namespace ting::cuda

@@ -29,6 +29,7 @@ struct RowGemmParameters {
   const float* residual;
   void* y;
   const int32_t* num_rows;
+  RowGemmScatter scatter;
   int64_t x_stride, y_stride, residual_stride;
   int M, N, K;
   int tiles_per_block;

@@ -7,7 +7,6 @@
 
 #include "base/status_macros.h"
 #include "kernels/cuda/cublaslt_tuning.h"
-#include "kernels/cuda/row_gemm.h"
 #include "kernels/cuda/row_gemm_tuning.h"
 
 namespace ting::cuda {
@@ -55,9 +54,14 @@ void RowProduct::AddTunable() {
   backend_->AddTunable(tuning_, MakeRowGemmTunable(a));
 }
 
+bool RowProduct::CanScatter(int64_t first_column) const {
+  constexpr int64_t kLongestRows = 512;  // row_gemm.h
+  return road_ == Road::kHopper && output_ == Output::kStored && first_column % 128 == 0 && matrix_.K <= kLongestRows;
+}
+
 Status RowProduct::Run(const KernelContext& context, const void* x, const float* residual, void* y, RowRange range,
-                       Carver& carver) const {
-  return road_ == Road::kHopper ? RunHopper(context, x, residual, y, range, carver)
+                       Carver& carver, const RowGemmScatter& scatter) const {
+  return road_ == Road::kHopper ? RunHopper(context, x, residual, y, range, carver, scatter)
                                 : RunLibrary(context, x, residual, y, range, carver);
 }
 
@@ -91,7 +95,7 @@ RowGemmArguments RowProduct::HopperArguments() const {
 }
 
 Status RowProduct::RunHopper(const KernelContext& context, const void* x, const float* residual, void* y,
-                             RowRange range, Carver& carver) const {
+                             RowRange range, Carver& carver, const RowGemmScatter& scatter) const {
   RowGemmArguments a = HopperArguments();
   a.M = range.rows;
   a.num_rows = range.first == 0 ? range.count : nullptr;  // parts of a matrix: rows past the end are scratch
@@ -101,7 +105,7 @@ Status RowProduct::RunHopper(const KernelContext& context, const void* x, const 
     TING_ASSIGN_OR_RETURN(a.x, Stored(context, x, range, carver));
   }
   if (context.workspace == nullptr) return Status();
-  a.y = y, a.residual = residual;
+  a.y = y, a.residual = residual, a.scatter = scatter;
   const cudaStream_t stream = StreamOf(context).handle();
   const int multiprocessors = backend_->properties().multiProcessorCount;
   TING_RETURN_IF_ERROR(RowGemm(a, TunedRowGemmConfig(a, tuning_, multiprocessors, backend_->tuning()), stream));

@@ -50,8 +50,11 @@ class RowProduct {
   int64_t N() const { return matrix_.N; }
   int64_t K() const { return matrix_.K; }
   // y's rows are N values (kGlu: N / 2). residual: f32 like y or null. With a null workspace in `carver` nothing runs.
+  // scatter: only if CanScatter.
   Status Run(const KernelContext& context, const void* x, const float* residual, void* y, RowRange range,
-             Carver& carver) const;
+             Carver& carver, const RowGemmScatter& scatter = {}) const;
+  // Whether the product can bring its columns from first_column on elsewhere (RowGemmScatter).
+  bool CanScatter(int64_t first_column) const;
 
  private:
   RowProduct(CudaBackend& backend, const RowProductSpec& spec, Road road)
@@ -67,7 +70,7 @@ class RowProduct {
   // Whether row_gemm reads f32 rows itself.
   bool ReadsFloats() const { return !x_stored_ && (matrix_.K == 256 || matrix_.K == 512); }
   Status RunHopper(const KernelContext& context, const void* x, const float* residual, void* y, RowRange range,
-                   Carver& carver) const;
+                   Carver& carver, const RowGemmScatter& scatter) const;
   Status RunLibrary(const KernelContext& context, const void* x, const float* residual, void* y, RowRange range,
                     Carver& carver) const;
   // x as a product reads it: normalised, in the storage type. Takes its memory from `carver` where it is not x itself.

@@ -17,6 +17,7 @@ struct TreeAttention {
   int heads = 0, head_width = 0;
   int item_bytes = 0;    // of an element
   bool aligned = false;  // all vectors of 8 columns lie at multiples of 16 bytes; always with 16-bit elements
+  bool store = true;     // k and v are not in the pool yet
   float scale_log2 = 1;  // scale * log2(e): the softmax has base 2
 };
 

@@ -5,8 +5,11 @@
 // product, rows and columns beyond the end untouched.
 #include "kernels/cuda/row_gemm.h"
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <optional>
+#include <random>
 #include <set>
 
 #include "tests/kernels/cuda/gemm_testing.h"
@@ -318,6 +321,45 @@ TEST_F(RowGemmTest, BitsOfARowDoNotDependOnTheNumberOfRows) {
   }
 }
 
+// The last columns in rows of another matrix, in a random order; the bits are those of a product that keeps them.
+void CheckScatter(const Problem& p, int64_t first_column) {
+  Product<__half> product(p);
+  const std::vector<double> whole = product.Run();
+  const int64_t width = p.N - first_column, y_stride = p.N + p.padding, stride = width + 8, places = p.M + 3;
+  std::vector<int32_t> rows(places);
+  std::iota(rows.begin(), rows.end(), 0);
+  std::shuffle(rows.begin(), rows.end(), std::mt19937(7));
+  const DeviceArray<int32_t> device_rows(rows);
+  for (const RowGemmConfig& config : AllConfigs(p)) {
+    const DeviceArray<__half> y(p.M * y_stride), other(places * stride);
+    RowGemmArguments a = product.Arguments();
+    a.y = y.data(), a.scatter = {device_rows.data(), other.data(), stride, first_column};
+    EXPECT_OK(RowGemm(a, config, nullptr));
+    const std::vector<__half> kept = y.Download(), scattered = other.Download();
+    size_t wrong = 0, written = 0;
+    for (const __half& v : kept) written += !IsPoison(v);
+    for (const __half& v : scattered) written += !IsPoison(v);
+    for (int64_t i = 0; i < p.rows() * p.N; ++i) {
+      const int64_t row = i / p.N, n = i % p.N;
+      const __half& v = n < first_column ? kept[row * y_stride + n] : scattered[rows[row] * stride + n - first_column];
+      wrong += !(HostDouble(v) == whole[row * y_stride + n]);
+    }
+    EXPECT_EQ(wrong, 0U) << Name(config);
+    EXPECT_EQ(written, static_cast<size_t>(p.rows() * p.N)) << Name(config);
+  }
+}
+
+TEST_F(RowGemmTest, ScattersItsLastColumns) {
+  for (const int64_t M : {1, 63, 170, 300}) {
+    for (const bool norm : {false, true}) {
+      Problem p{M, 768, 256};
+      p.float_rows = p.norm = norm, p.valid = M > 64 ? M - 5 : M;
+      CheckScatter(p, 256);
+    }
+  }
+  CheckScatter({65, 160, 512}, 128);
+}
+
 // A chain of products, each reading what the one before wrote, with and without programmatic dependent launches.
 TEST_F(RowGemmTest, DependentLaunchesSeeTheResultsBefore) {
   Problem p{200, 256, 256};
@@ -350,6 +392,11 @@ TEST_F(RowGemmTest, RefusesWithAReason) {
   a = product.Arguments(), a.N = 100, a.y = y.data();
   EXPECT_EQ(SupportsRowGemm(a).code(), StatusCode::kUnimplemented);
   a = product.Arguments(), a.y = y.data() + 1;
+  EXPECT_EQ(SupportsRowGemm(a).code(), StatusCode::kUnimplemented);
+  a = product.Arguments(), a.y = y.data(), a.scatter = {nullptr, y.data(), 264, 100};
+  EXPECT_OK(SupportsRowGemm(a));
+  int32_t row = 0;
+  a.scatter.rows = &row;
   EXPECT_EQ(SupportsRowGemm(a).code(), StatusCode::kUnimplemented);
   a = product.Arguments(), a.y = y.data(), a.x_f32 = a.residual;
   EXPECT_FALSE(SupportsRowGemm(a, {1, 48}).ok());

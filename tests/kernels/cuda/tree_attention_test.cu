@@ -31,10 +31,12 @@ struct Forest {
     }
   }
 
-  // The context of all `rows`; the pool as it is afterwards goes to `pool`.
-  std::vector<T> Run(int padded_rows) {
+  // The context of all `rows`; the pool as it is afterwards goes to `pool`. `stored`: it is so already, and q is alone.
+  std::vector<T> Run(int padded_rows, bool stored = false) {
     const int rows = U + padded_rows;
+    if (stored) StoreRows();
     std::vector<T> padded = qkv;
+    for (int r = 0; stored && r < U; ++r) std::fill_n(&padded[r * 3 * D + D], 2 * D, Poison<T>());
     padded.resize(rows * 3 * D, Poison<T>());
     std::vector<int32_t> padded_slots = slots, padded_offsets = ancestor_offsets;
     padded_slots.resize(rows, 1 << 30);
@@ -59,12 +61,17 @@ struct Forest {
     args.rows = rows;
     args.pool = d_pool.data();
     args.pool_stride = 2 * D;
+    args.store = !stored;
     EXPECT_OK(LaunchTreeAttention(args, nullptr));
     const std::vector<T> context = d_context.Download();
     for (size_t i = U * D; i < context.size(); ++i) EXPECT_TRUE(SameBits(context[i], Poison<T>())) << i;
-    for (int r = 0; r < U; ++r) std::copy_n(&qkv[r * 3 * D + D], 2 * D, &pool[slots[r] * 2 * D]);
+    StoreRows();
     EXPECT_EQ(memcmp(d_pool.Download().data(), pool.data(), pool.size() * sizeof(T)), 0) << "the pool's rows";
     return {context.begin(), context.begin() + U * D};
+  }
+
+  void StoreRows() {
+    for (int r = 0; r < U; ++r) std::copy_n(&qkv[r * 3 * D + D], 2 * D, &pool[slots[r] * 2 * D]);
   }
 
   double WorstError(const std::vector<T>& context) const {  // after Run
@@ -126,11 +133,25 @@ TYPED_TEST_SUITE(TreeAttentionTest, Types);
 
 TYPED_TEST(TreeAttentionTest, OneRow) { this->Check({0, {-1}, 4, 64}); }
 TYPED_TEST(TreeAttentionTest, ChainsOfAllShortLengths) { this->Check({0, Chain(140), 4, 64}); }
-TYPED_TEST(TreeAttentionTest, LongChain) { this->Check({1998, {1997, 1997}, 2, 64}); }
+TYPED_TEST(TreeAttentionTest, LongChain) {
+  for (const int heads : {2, 4}) this->Check({1998, {1997, 1997}, heads, 64});
+}
 TYPED_TEST(TreeAttentionTest, ForestOfOldAndNewRows) { this->Check({20, RandomParents(20, 333), 4, 64}, 17); }
 TYPED_TEST(TreeAttentionTest, HeadWidths) {
   for (const int width : {8, 32, 48, 80, 96, 128}) this->Check({7, RandomParents(7, 60), 3, width}, 1);
 }
+TYPED_TEST(TreeAttentionTest, HeadsThatFillWarps) {  // 256 columns, and twice as many
+  for (const int width : {32, 64, 128}) {
+    for (const int slabs : {1, 2}) this->Check({7, RandomParents(7, 60), slabs * 256 / width, width}, 3);
+  }
+}
+TYPED_TEST(TreeAttentionTest, RowsThatAreStoredAlready) {
+  for (const int heads : {3, 4}) {
+    Forest<TypeParam> forest(20, RandomParents(20, 100), heads, 64);
+    EXPECT_LE(forest.WorstError(forest.Run(5, true)), Bound<TypeParam>()) << heads << " heads";
+  }
+}
+TYPED_TEST(TreeAttentionTest, NoRows) { this->Check({3, {}, 4, 64}, 9); }
 TYPED_TEST(TreeAttentionTest, BitsDoNotDependOnOtherRows) {
   Forest<TypeParam> all(20, RandomParents(20, 100), 4, 64);
   const std::vector<TypeParam> context = all.Run(0);
