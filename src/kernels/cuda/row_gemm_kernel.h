@@ -31,6 +31,7 @@ struct RowGemmParameters {
   const int32_t* num_rows;
   int64_t x_stride, y_stride, residual_stride;
   int M, N, K;
+  int rows;  // of a block
   int tiles_per_block;
   int segments_log2;
   int share;
@@ -55,7 +56,7 @@ constexpr int RowGemmTurns(const RowGemmConfig& config, int64_t K) {
   return K <= kRowGemmResidentK ? config.groups : 1;
 }
 constexpr int RowGemmRows(const RowGemmConfig& config, int64_t K) {
-  return 64 * config.groups / RowGemmTurns(config, K);
+  return K <= kRowGemmResidentK ? config.rows : 64 * config.groups;
 }
 constexpr int RowGemmThreads(int groups, bool resident) { return groups == 1 ? 160 : resident ? 288 : 384; }
 // Blocks of a multiprocessor for which the kernels leave registers.
