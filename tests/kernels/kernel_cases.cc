@@ -197,8 +197,9 @@ std::vector<KernelCase> ConvCases() {
     bool causal;
     const char* conv_norm;
   };
-  constexpr Shape kShapes[] = {{8, true, "none"},         {8, true, "batch_norm"},   {15, true, "layer_norm"},
-                               {15, false, "batch_norm"}, {31, false, "layer_norm"}, {1, false, "none"}};
+  constexpr Shape kShapes[] = {{8, true, "none"},         {8, true, "batch_norm"}, {15, true, "layer_norm"},
+                               {15, false, "batch_norm"}, {15, false, "none"},     {31, false, "layer_norm"},
+                               {1, false, "none"}};
   CaseList list("conv_module");
   for (const Width& width : kWidths) {
     for (const Shape& shape : kShapes) {

@@ -117,7 +117,6 @@ __global__ void __launch_bounds__(kConvFirstThreads, 2) ConvFirstKernel(const Co
       for (int tap = 0; tap < kTaps; ++tap) weight[c][tap] = ToFloat(stored[c * kTaps + tap]);
     }
   }
-  LetNextKernelStart();
   WaitForPreviousKernel();
   const int first = static_cast<int>(blockIdx.x) * p.rows_per_block;
   if (first >= p.out_offsets[p.B] + p.B) return;

@@ -199,7 +199,6 @@ __global__ void __launch_bounds__(Shape::kLayout.threads, Shape::kLayout.blocks)
     BarrierInitFence();
   }
   for (int i = static_cast<int>(threadIdx.x); i < p.C; i += Shape::kLayout.threads) block.bias[i] = p.bias[i];
-  LetNextKernelStart();
   WaitForPreviousKernel();
   for (int b = static_cast<int>(threadIdx.x); b <= p.B; b += Shape::kLayout.threads) {
     block.starts[b] = p.out_offsets[b] + b;

@@ -1,88 +1,31 @@
 // src/kernels/cuda/depthwise.cu
 // SPDX-License-Identifier: Apache-2.0
 //
-// The depthwise convolution over time with its norm and activation. A block takes kFrames rows and all channels, a thread
-// two neighbouring channels at a time: it loads the frames that its rows see once, all loads in flight together, and
-// keeps them in registers; what lies outside a row's sequence is replaced as it is used. A norm over the channels goes
-// through shared memory, a warp a row.
+// The depthwise convolution over time with its norm and activation, in two kernels. DepthwiseWindowKernel, for the
+// usual numbers of taps and channels, keeps everything in registers (row_convolution.cuh); DepthwiseAnyKernel takes the
+// rest.
 #include <algorithm>
 
 #include "base/return_if_error.h"
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/row_convolution.cuh"
 #include "kernels/cuda/row_kernels.h"
 #include "kernels/cuda/row_math.cuh"
 
 namespace ting::cuda {
 namespace {
 
-constexpr int kFrames = 8;
+constexpr int kFrames = 8;  // of a block of DepthwiseAnyKernel
 
 struct Bounds {  // of the sequence of each row of the block
   int begin[kFrames], end[kFrames];
 };
 
-template <typename T>
-__device__ inline float2 LoadPair(const T* p) {
-  if constexpr (sizeof(T) == 4) {
-    return *reinterpret_cast<const float2*>(p);
-  } else {
-    T pair[2];
-    const uint32_t packed = *reinterpret_cast<const uint32_t*>(p);
-    memcpy(pair, &packed, sizeof pair);
-    return {ToFloat(pair[0]), ToFloat(pair[1])};
-  }
-}
-
-// The frames that rows first + [0, kFrames) see, of channels d, d + 1. Rows outside the matrix are read as its edge rows:
-// they are in nobody's sequence.
-template <typename T, int kTaps>
-struct Window {
-  float2 frames[kFrames + kTaps - 1];
-
-  __device__ void Load(const T* g, int first, int left, int rows, int d, int D) {
-#pragma unroll
-    for (int i = 0; i < kFrames + kTaps - 1; ++i) {
-      const int row = min(max(first + i - left, 0), rows - 1);
-      frames[i] = LoadPair(g + int64_t{row} * D + d);
-    }
-  }
-};
-template <int kTaps>
-struct Taps {
-  float2 taps[kTaps], edge, bias;
-
-  __device__ void Load(const DepthwiseParams& p, int d, int D) {
-#pragma unroll
-    for (int k = 0; k < kTaps; ++k) taps[k] = LoadPair(p.taps + k * D + d);
-    edge = p.edge == nullptr ? float2{0, 0} : LoadPair(p.edge + d);
-    bias = p.bias == nullptr ? float2{0, 0} : LoadPair(p.bias + d);
-  }
-};
-
-template <typename T, int kTaps>
-__device__ inline void Convolve(const Window<T, kTaps>& window, const Taps<kTaps>& weights, const Bounds& bounds, int first,
-                                int left, int d, int D, float* sums) {
-#pragma unroll
-  for (int f = 0; f < kFrames; ++f) {
-    const int begin = bounds.begin[f] - (first + f - left), end = bounds.end[f] - (first + f - left);
-    float2 total = weights.bias;
-#pragma unroll
-    for (int k = 0; k < kTaps; ++k) {
-      float2 v = window.frames[f + k];
-      if (k < begin) v = weights.edge;
-      if (k >= end) v = {0, 0};
-      total.x += weights.taps[k].x * v.x;
-      total.y += weights.taps[k].y * v.y;
-    }
-    *reinterpret_cast<float2*>(sums + f * D + d) = total;
-  }
-}
-
-// The same for any number of taps and channels, a channel at a time.
+// A channel at a time.
 template <typename T>
 __device__ inline void ConvolveAny(const T* g, const DepthwiseParams& p, const Bounds& bounds, int first, int d, int D,
-                                float* sums) {
+                                   float* sums) {
   for (int f = 0; f < kFrames; ++f) {
     float total = p.bias == nullptr ? 0.0F : p.bias[d];
     for (int k = 0; k < p.num_taps; ++k) {
@@ -91,7 +34,7 @@ __device__ inline void ConvolveAny(const T* g, const DepthwiseParams& p, const B
       if (from >= bounds.begin[f] && from < bounds.end[f]) {
         v = ToFloat(g[int64_t{from} * D + d]);
       } else if (from < bounds.begin[f] && p.edge != nullptr) {
-        v = p.edge[d];
+        v = ToFloat(FromFloat<T>(p.edge[d]));  // as a row would be
       }
       total += p.taps[int64_t{k} * D + d] * v;
     }
@@ -127,8 +70,8 @@ __device__ inline void FinishRow(const DepthwiseParams& p, const float* in, int 
 }
 
 // Of the sequence of each row of the block; rows past those in use take the last one's. A row's sequence is the number
-// of those that begin at or before it: counted by a warp, 32 offsets at a time, because a search's steps would each wait
-// for memory.
+// of those that begin at or before it: counted by a warp, 32 offsets at a time, because a search's steps would each
+// wait for memory.
 __device__ inline void FindBounds(const DeviceRows& sets, int first, int in_use, Bounds& bounds) {
   if (threadIdx.x < 32) {
     const int lane = threadIdx.x;
@@ -146,73 +89,117 @@ __device__ inline void FindBounds(const DeviceRows& sets, int first, int in_use,
   __syncthreads();
 }
 
-// kTaps 0: any number, any width; otherwise D is even and at most two channels a thread. Weights are loaded while the
-// kernel before ends, frames while the bounds are looked for.
-template <typename T, int kTaps>
-__global__ void __launch_bounds__(256) DepthwiseKernel(const T* g, DepthwiseParams p, DeviceRows sets, int rows,
-                                                       const int32_t* count, int D, T* out) {
+// A block takes kFrames rows and all channels: sums first, then a warp a row.
+template <typename T>
+__global__ void __launch_bounds__(256)
+    DepthwiseAnyKernel(const T* g, DepthwiseParams p, DeviceRows sets, int rows, const int32_t* count, int D, T* out) {
   extern __shared__ float sums[];  // [kFrames, D]
   __shared__ Bounds bounds;
   const int first = static_cast<int>(blockIdx.x) * kFrames;
-  if constexpr (kTaps > 0) {
-    const int d = 2 * static_cast<int>(threadIdx.x);
-    Taps<kTaps> weights;
-    Window<T, kTaps> window;
-    if (d < D) weights.Load(p, d, D);
-    WaitForPreviousKernel();
-    LetNextKernelStart();
-    if (d < D) window.Load(g, first, p.left, rows, d, D);
-    const int in_use = min(rows, *count);
-    if (first >= in_use) return;
-    FindBounds(sets, first, in_use, bounds);
-    if (d < D) Convolve(window, weights, bounds, first, p.left, d, D, sums);
-  } else {
-    WaitForPreviousKernel();
-    LetNextKernelStart();
-    const int in_use = min(rows, *count);
-    if (first >= in_use) return;
-    FindBounds(sets, first, in_use, bounds);
-    for (int d = threadIdx.x; d < D; d += blockDim.x) ConvolveAny(g, p, bounds, first, d, D, sums);
-  }
+  WaitForPreviousKernel();
+  const int in_use = min(rows, *count);
+  if (first >= in_use) return;
+  FindBounds(sets, first, in_use, bounds);
+  for (int d = threadIdx.x; d < D; d += blockDim.x) ConvolveAny(g, p, bounds, first, d, D, sums);
   __syncthreads();
-  const int valid = min(kFrames, min(rows, *count) - first);
+  const int valid = min(kFrames, in_use - first);
   for (int f = threadIdx.x / 32; f < valid; f += blockDim.x / 32) {
     FinishRow(p, sums + f * D, D, out + int64_t{first + f} * D);
   }
 }
 
-template <typename T>
-auto KernelFor(int num_taps, int64_t D) {
-  if (D % 2 != 0 || D > 512) return DepthwiseKernel<T, 0>;
-  switch (num_taps) {
-    case 7:
-      return DepthwiseKernel<T, 7>;
-    case 8:
-      return DepthwiseKernel<T, 8>;
-    case 15:
-      return DepthwiseKernel<T, 15>;
-    default:
-      return DepthwiseKernel<T, 0>;
+// A block takes kWindow rows, a thread two channels of them: D is 64 * kWarps. Weights are loaded while the kernel
+// before ends.
+template <typename T, int kTaps, int kWindow, int kWarps>
+__global__ void __launch_bounds__(32 * kWarps)
+    DepthwiseWindowKernel(const T* g, RowConvolution c, int rows, const int32_t* count, T* out) {
+  constexpr int kD = 64 * kWarps;
+  __shared__ float4 partial[2 * kWindow * kWarps / 4];
+  const int first = static_cast<int>(blockIdx.x) * kWindow, channel = 2 * static_cast<int>(threadIdx.x);
+  ConvolutionWeights<T, kTaps> weights;
+  weights.Load(c, kD, channel);
+  WaitForPreviousKernel();
+  const int in_use = min(rows, *count);
+  float2 sums[kWindow];
+  ConvolveRows(c, weights, g, rows, kD, channel, first, sums);
+  if (c.gamma != nullptr) {
+    const auto meet = [] { __syncthreads(); };
+    const RowsNorm<kWarps, kWindow, decltype(meet)> norm(reinterpret_cast<float*>(partial), threadIdx.x / 32, meet);
+    norm.Apply(sums, LoadFloats(c.gamma + channel), LoadFloats(c.beta + channel), c.eps);
   }
+  ActivateRows(c.activation, sums);
+  T* target = out + int64_t{first} * kD + channel;
+#pragma unroll
+  for (int f = 0; f < kWindow; ++f) {
+    if (first + f < in_use) *reinterpret_cast<ChannelPair<T>*>(target + f * kD) = ToPair<T>(sums[f]);
+  }
+}
+
+template <typename T>
+using WindowKernel = void (*)(const T*, RowConvolution, int, const int32_t*, T*);
+
+template <typename T, int kTaps, int kWindow>
+WindowKernel<T> OfWidth(int64_t D) {
+  if (D == 256) return DepthwiseWindowKernel<T, kTaps, kWindow, 4>;
+  if (D == 512) return DepthwiseWindowKernel<T, kTaps, kWindow, 8>;
+  return nullptr;
+}
+template <typename T, int kWindow>
+WindowKernel<T> OfTaps(int num_taps, int64_t D) {
+  if (num_taps == 7) return OfWidth<T, 7, kWindow>(D);
+  if (num_taps == 8) return OfWidth<T, 8, kWindow>(D);
+  if (num_taps == 15) return OfWidth<T, 15, kWindow>(D);
+  return nullptr;
+}
+// Null where DepthwiseAnyKernel is needed.
+template <typename T>
+WindowKernel<T> FindWindowKernel(const DepthwiseParams& params, int64_t D, int window) {
+  if (params.scale != nullptr) return nullptr;
+  if (window == 4) return OfTaps<T, 4>(params.num_taps, D);
+  if (window == 8) return OfTaps<T, 8>(params.num_taps, D);
+  if (window == 16) return OfTaps<T, 16>(params.num_taps, D);
+  return nullptr;
+}
+
+LaunchShape ShapeOf(int64_t rows, int window, int64_t threads, int64_t shared_bytes) {
+  return {dim3(static_cast<unsigned>((rows + window - 1) / window)), dim3(static_cast<unsigned>(threads)),
+          static_cast<uint32_t>(shared_bytes), /*cluster=*/1, /*dependent=*/true};
+}
+
+RowConvolution ConvolutionOf(const DepthwiseParams& params, const DeviceRows& rows) {
+  RowConvolution c;
+  c.taps = params.taps, c.bias = params.bias, c.edge = params.edge;
+  c.gamma = params.norm.gamma, c.beta = params.norm.beta, c.eps = params.norm.eps;
+  c.num_taps = params.num_taps, c.left = params.left, c.activation = params.activation;
+  c.offsets = rows.offsets, c.sequences = rows.max_sequences;
+  return c;
 }
 
 }  // namespace
 
 Status DepthwiseRows(DType type, const void* g, const DepthwiseParams& params, const DeviceRows& rows, RowRange range,
-                     int64_t D, void* out, cudaStream_t stream) {
+                     int64_t D, void* out, cudaStream_t stream, int window) {
   if (range.rows == 0) return Status();
-  const auto threads = static_cast<unsigned>(std::min<int64_t>(256, (D / 2 + 31) / 32 * 32 + 32 * (D < 64)));
-  const LaunchShape shape{dim3(static_cast<unsigned>((range.rows + kFrames - 1) / kFrames)), dim3(threads),
-                          static_cast<uint32_t>(kFrames * D * sizeof(float)),
-                          /*cluster=*/1,
-                          /*dependent=*/true};
   return WithType(type, [&](auto t) -> Status {
     using T = decltype(t);
-    const auto kernel = KernelFor<T>(params.num_taps, D);
-    if (shape.shared_bytes > 48 * 1024) TING_RETURN_IF_ERROR(AllowShared(kernel, shape.shared_bytes));
-    return Launch(kernel, shape, stream, static_cast<const T*>(g), params, rows, static_cast<int>(range.rows), range.count,
-                  static_cast<int>(D), static_cast<T*>(out));
+    const auto* source = static_cast<const T*>(g);
+    auto* target = static_cast<T*>(out);
+    const int count = static_cast<int>(range.rows);
+    if (const WindowKernel<T> kernel = FindWindowKernel<T>(params, D, window)) {
+      return Launch(kernel, ShapeOf(range.rows, window, D / 2, 0), stream, source, ConvolutionOf(params, rows), count,
+                    range.count, target);
+    }
+    const LaunchShape shape = ShapeOf(range.rows, kFrames, std::min<int64_t>(256, (D + 31) / 32 * 32),
+                                      kFrames * D * static_cast<int64_t>(sizeof(float)));
+    if (shape.shared_bytes > 48 * 1024) TING_RETURN_IF_ERROR(AllowShared(DepthwiseAnyKernel<T>, shape.shared_bytes));
+    return Launch(DepthwiseAnyKernel<T>, shape, stream, source, params, rows, count, range.count, static_cast<int>(D),
+                  target);
   });
+}
+
+Status DepthwiseRows(DType type, const void* g, const DepthwiseParams& params, const DeviceRows& rows, RowRange range,
+                     int64_t D, void* out, cudaStream_t stream) {
+  return DepthwiseRows(type, g, params, rows, range, D, out, stream, range.rows < 4096 ? 4 : 8);
 }
 
 }  // namespace ting::cuda

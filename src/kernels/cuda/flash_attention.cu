@@ -177,7 +177,6 @@ __global__ void __launch_bounds__(kRowWarps* kKeyGroups * 32, kWidth <= 64 ? 2 :
   constexpr int kRows = kRowWarps * 16, kThreads = kRowWarps * kKeyGroups * 32, kScoreTiles = Tile::kGroupKeys / 8;
   extern __shared__ __align__(1024) unsigned char shared[];
   WaitForPreviousKernel();
-  LetNextKernelStart();
   const QueryTile tile = FindTile<kRows>(p);
   if (tile.count == 0) return;
 

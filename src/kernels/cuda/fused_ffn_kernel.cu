@@ -156,7 +156,6 @@ __global__ void __launch_bounds__(kThreads, 1) FusedFfnKernel(const __grid_const
     __syncthreads();
     if (kTileRows == 32) ClusterArrive();  // waits before the first sums are sent
   }
-  LetNextKernelStart();
   if (warp >= kConsumers / 32) {
     RegistersDown<kTileRows == 128 ? 24 : 40>();
     ProducerRole<kTileRows>(arguments, ring, place, threadIdx.x == kConsumers);

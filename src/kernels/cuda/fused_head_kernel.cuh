@@ -375,7 +375,7 @@ class Consumer {
       return any;
     };
     const RowNorm norm{p_.x, kK, block_.gamma, block_.gamma + kK, p_.gamma != nullptr, p_.eps};
-    norm.template Rows<T, kK, 4>(warp_ % 4, block_.row0 + group_ * kBlockRows, p_.rows, rows_, ready);
+    norm.template Rows<T, kK, kBlockRows, 4>(warp_ % 4, block_.row0 + group_ * kBlockRows, p_.rows, rows_, ready);
     NamedBarrier(1 + group_, 128);
     return any;
   }

@@ -165,7 +165,6 @@ __device__ inline void WaitForPreviousKernel() {
   asm volatile("griddepcontrol.launch_dependents;");
 #endif
 }
-__device__ inline void LetNextKernelStart() {}
 
 // ---- 16-bit tiles of registers -------------------------------------------------------------------------------------
 

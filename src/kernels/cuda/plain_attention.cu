@@ -92,7 +92,6 @@ __global__ void __launch_bounds__(kWarps * 32) PlainAttentionKernel(const __grid
   extern __shared__ __align__(16) unsigned char bytes[];
   auto& shared = *reinterpret_cast<PlainShared<kColumns>*>(bytes);
   WaitForPreviousKernel();
-  LetNextKernelStart();
   const QueryTile tile = FindTile<kRows>(p);
   if (tile.count == 0) return;
 

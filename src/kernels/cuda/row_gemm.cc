@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 
 #include "base/status_macros.h"
 #include "kernels/cuda/launch.h"
@@ -125,10 +126,12 @@ Status CheckConfig(const RowGemmArguments& a, const RowGemmConfig& config, RowGe
   const bool tiles_fit = config.tiles_per_block >= 1 && (resident || config.tiles_per_block == 1) &&
                          config.tiles_per_block * config.tile_n <= kMaxColumnsPerBlock;
   const bool share_fits = config.share == 1 || (config.share == 2 && config.split == 1);
-  if (kernel != nullptr && split_fits && tiles_fit && share_fits) return Status();
-  return InvalidArgument("row_gemm: no kernel of {} groups, {} x {} columns, split {}, share {} for [{}, {}] x [{}]",
-                         config.groups, config.tiles_per_block, config.tile_n, config.split, config.share, a.M, a.K,
-                         a.N);
+  const bool few_rows = (config.rows == 16 || config.rows == 32) && resident && (a.x_f32 == nullptr || a.K == 256);
+  const bool rows_fit = config.rows == 64 || few_rows;
+  if (kernel != nullptr && split_fits && tiles_fit && share_fits && rows_fit) return Status();
+  return InvalidArgument(
+      "row_gemm: no kernel of {} groups, {} rows, {} x {} columns, split {}, share {} for [{}, {}] x [{}]",
+      config.groups, config.rows, config.tiles_per_block, config.tile_n, config.split, config.share, a.M, a.K, a.N);
 }
 
 RowGemmKernelFunction FindKernel(const RowGemmArguments& a, const RowGemmConfig& config) {
@@ -151,9 +154,11 @@ Result<RowGemmParameters> MakeParameters(const RowGemmArguments& a, const RowGem
   const TmaType type = a.type == HalfType::kF16 ? TmaType::kF16 : TmaType::kBF16;
   RowGemmParameters p{};
   TING_ASSIGN_OR_RETURN(p.w, MakeTensorMap(type, a.weight, a.N, a.K, a.K, config.tile_n / config.share, 64));
+  const bool resident = a.K <= kRowGemmResidentK;
   if (a.x != nullptr) {
-    TING_ASSIGN_OR_RETURN(p.a, MakeTensorMap(type, a.x, a.M, a.K, a.x_stride, 64, 64));
+    TING_ASSIGN_OR_RETURN(p.a, MakeTensorMap(type, a.x, a.M, a.K, a.x_stride, resident ? config.rows : 64, 64));
   }
+  p.rows = RowGemmRows(config, a.K);
   p.x_f32 = a.x_f32, p.gamma = a.gamma, p.beta = a.beta, p.bias = a.bias, p.residual = a.residual;
   p.y = a.y, p.scatter = a.scatter, p.num_rows = a.num_rows;
   p.x_stride = a.x_stride, p.y_stride = a.y_stride, p.residual_stride = a.residual_stride;
@@ -191,6 +196,18 @@ RowGemmConfig ChooseTiles(int64_t columns, int least_tile, bool turns) {
   return {1, 128, tiles, 1, 1};
 }
 
+// Rows to be normalised, if they do not fill the device: the smallest blocks of which it takes all at once with room to
+// spare, because the time until a block's rows are there is what counts.
+std::optional<RowGemmConfig> ChooseForFewRows(const RowGemmArguments& a, int multiprocessors) {
+  for (const RowGemmConfig& config : {RowGemmConfig{2, 64, 2, 1, 1, 16}, RowGemmConfig{2, 64, 2, 1, 1, 32},
+                                      RowGemmConfig{2, 64, 2, 1, 1, 64}, RowGemmConfig{2, 128, 2, 1, 1, 64}}) {
+    if (config.rows < 64 && a.K != 256) continue;
+    const int64_t blocks = CeilDiv(a.M, config.rows) * CeilDiv(a.N, config.tile_n * config.tiles_per_block);
+    if (blocks <= multiprocessors * 3 / 4) return config;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 // Fitted to the times of every configuration at 124, 992, 1984 and 7936 rows (tests/kernels/cuda/row_gemm_bench.cc):
@@ -201,6 +218,9 @@ RowGemmConfig ChooseRowGemmConfig(const RowGemmArguments& arguments, int multipr
   if (arguments.K > kRowGemmResidentK) return ChooseForLongK(row_blocks, arguments.K);
   constexpr int64_t kManyColumns = 2048;  // the norm is then a small part
   const bool turns = arguments.x_f32 != nullptr && arguments.N < kManyColumns;
+  if (turns && arguments.N >= 128) {
+    if (const auto config = ChooseForFewRows(arguments, multiprocessors)) return *config;
+  }
   const int64_t slots = turns ? multiprocessors + multiprocessors / 16 : 2 * multiprocessors;
   const int64_t column_blocks = std::max<int64_t>(slots / row_blocks, 1);
   const bool whole_tiles = arguments.output == RowGemmOutput::kGlu || row_blocks > 16;

@@ -68,7 +68,7 @@ struct RowGemmArguments {
   bool dependent = false;
 };
 
-// How a product is cut. A block owns tiles_per_block tiles of tile_n columns, one after the other. K <= 512: of 64
+// How a product is cut. A block owns tiles_per_block tiles of tile_n columns, one after the other. K <= 512: of `rows`
 // rows, and two warpgroups take the tiles in turn. K > 512: of 64 * groups rows, each warpgroup has its own.
 struct RowGemmConfig {
   int groups = 1;           // warpgroups: 1, 2
@@ -76,6 +76,7 @@ struct RowGemmConfig {
   int tiles_per_block = 1;  // 1 when K > 512
   int split = 1;            // RowGemmSegments(K): each block of a cluster has one segment of K
   int share = 1;            // 2: the two blocks of a cluster fetch W for each other; not with split
+  int rows = 64;            // 16, 32, 64: fewer are prepared sooner; 64 when K > 512 or f32 rows are longer than 256
 };
 
 // K is summed in so many segments of consecutive columns, each from zero, then the segments in ascending order. A

@@ -3,9 +3,9 @@
 //
 // The kernel of row_gemm. A block is 1 or 2 consumer warpgroups, and a producer warp whose first lane fills a ring of
 // stages through the copy engine.
-//   K <= 512 (resident): the block's 64 rows of A stay in shared memory, normalised there by the consumers or copied
-//   once, while the block's columns of W pass by, tile after tile. Two warpgroups take the tiles in turn, each from a
-//   ring of its own, so that one stores its results while the other multiplies.
+//   K <= 512 (resident): the block's rows of A, 64 or fewer, stay in shared memory, normalised there by the consumers
+//   or copied once, while the block's columns of W pass by, tile after tile. Two warpgroups take the tiles in turn, each
+//   from a ring of its own, so that one stores its results while the other multiplies.
 //   K > 512: both stream, one tile of columns a block; each warpgroup has 64 rows. K is summed in segments; with
 //   split > 1 each block of a cluster has one segment, leaves its sums in its shared memory, and then finishes every
 //   split-th group of 8 columns with the sums of all, read in the order of the segments.
@@ -44,8 +44,8 @@ struct RowGemmBlock {
   __device__ RowGemmBlock(const RowGemmParameters& p, uint8_t* shared) : stages(p.stages) {
     const int x = static_cast<int>(blockIdx.x);
     rank = kSplit ? x & ((1 << p.segments_log2) - 1) : x & (p.share - 1);
-    row0 = (kSplit ? x >> p.segments_log2 : x) * 64 * kRowGroups;
-    cluster_row0 = kSplit ? row0 : row0 - rank * 64 * kRowGroups;
+    row0 = (kSplit ? x >> p.segments_log2 : x) * p.rows;
+    cluster_row0 = kSplit ? row0 : row0 - rank * p.rows;
     first_tile = static_cast<int>(blockIdx.y) * p.tiles_per_block;
     tiles = min(p.tiles_per_block, (p.N + kTileN - 1) / kTileN - first_tile);
     first_segment = kSplit ? rank : 0;
@@ -186,7 +186,7 @@ class Producer {
   // Resident: `step` is that of K, and stages do not matter.
   __device__ void LoadA(int step, int stage) const {
     uint64_t* barrier = Block::kResident ? &block_.full_a[step] : &block_.full[stage];
-    if (Block::kResident) BarrierExpect(barrier, kTileBytes);
+    if (Block::kResident) BarrierExpect(barrier, static_cast<uint32_t>(p_.rows * kSwizzleRowBytes));
 #pragma unroll
     for (int group = 0; group < Block::kRowGroups; ++group) {
       TmaLoad2d(block_.TileA(stage, step, group), &p_.a, barrier, (block_.first_k + step) * kTileColumns,
@@ -302,12 +302,13 @@ class Consumer {
     WaitForPreviousKernel();
     rows_ = RowLimit(p_);
     if (!PrepareRows()) return;
+    const int limit = min(rows_, block_.row0 + p_.rows);
     Multiplier<T, kTileN, kGroups, kMode> multiplier(p_, block_, warp_ / 4);
     float sum[kTileN / 2];
     for (int tile = FirstTile(); tile < block_.tiles; tile += Block::kTurns) {
       // The warp's 16 rows.
       const int row = block_.row0 + (Block::kTurns == 2 ? warp_ % 4 : warp_) * 16;
-      const Epilogue epilogue(p_, row, rows_, (block_.first_tile + tile) * kTileN, block_.bias + tile * kTileN,
+      const Epilogue epilogue(p_, row, limit, (block_.first_tile + tile) * kTileN, block_.bias + tile * kTileN,
                               block_.staging + warp_ * kRowGemmStaging);
       typename Epilogue::Residual residual;
       if constexpr (kResidual && Block::kResident) epilogue.LoadResidual(residual);  // on its way during the products
@@ -370,8 +371,16 @@ class Consumer {
       return any;
     };
     const RowNorm norm{p_.x_f32, p_.x_stride, block_.gamma, block_.gamma + p_.K, p_.gamma != nullptr, p_.eps};
-    if (p_.K == 256) norm.Rows<T, 256, kGroups * 4>(warp_, block_.row0, p_.M, block_.a, ready);
-    if (p_.K == 512) norm.Rows<T, 512, kGroups * 4>(warp_, block_.row0, p_.M, block_.a, ready);
+    constexpr int kWarps = 4 * kGroups;
+    if (p_.K == 512) {
+      norm.Rows<T, 512, 64, kWarps>(warp_, block_.row0, p_.M, block_.a, ready);
+    } else if (p_.rows == 64) {
+      norm.Rows<T, 256, 64, kWarps>(warp_, block_.row0, p_.M, block_.a, ready);
+    } else if (p_.rows == 32) {
+      norm.Rows<T, 256, 32, kWarps>(warp_, block_.row0, p_.M, block_.a, ready);
+    } else {
+      norm.Rows<T, 256, 16, kWarps>(warp_, block_.row0, p_.M, block_.a, ready);
+    }
     FenceAsyncProxy();
     NamedBarrier(1, Block::kConsumers);
     return any;
@@ -419,7 +428,6 @@ __global__ void __launch_bounds__(RowGemmThreads(kGroups, kMode == RowGemmMode::
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ uint8_t shared[];
   constexpr bool kMoves = kGroups == 2 && kMode != RowGemmMode::kResident;
-  LetNextKernelStart();
   const RowGemmBlock<kTileN, kGroups, kMode> block(p, shared);
   if (threadIdx.x >= kGroups * 128) {
     if constexpr (kMoves) RegistersDown<40>();

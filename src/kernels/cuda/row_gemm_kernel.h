@@ -32,6 +32,7 @@ struct RowGemmParameters {
   RowGemmScatter scatter;
   int64_t x_stride, y_stride, residual_stride;
   int M, N, K;
+  int rows;  // of a block
   int tiles_per_block;
   int segments_log2;
   int share;
@@ -56,7 +57,7 @@ constexpr int RowGemmTurns(const RowGemmConfig& config, int64_t K) {
   return K <= kRowGemmResidentK ? config.groups : 1;
 }
 constexpr int RowGemmRows(const RowGemmConfig& config, int64_t K) {
-  return 64 * config.groups / RowGemmTurns(config, K);
+  return K <= kRowGemmResidentK ? config.rows : 64 * config.groups;
 }
 constexpr int RowGemmThreads(int groups, bool resident) { return groups == 1 ? 160 : resident ? 288 : 384; }
 // Blocks of a multiprocessor for which the kernels leave registers.

@@ -69,11 +69,8 @@ TuningProduct TuningProductOf(const RowGemmArguments& a) {
 }
 
 TuningConfig ToTuningConfig(const RowGemmConfig& config) {
-  return {{"groups", config.groups},
-          {"tile_n", config.tile_n},
-          {"tiles_per_block", config.tiles_per_block},
-          {"split", config.split},
-          {"share", config.share}};
+  return {{"groups", config.groups}, {"tile_n", config.tile_n}, {"tiles_per_block", config.tiles_per_block},
+          {"split", config.split},   {"share", config.share},   {"rows", config.rows}};
 }
 
 std::optional<RowGemmConfig> RowGemmConfigOf(const TuningConfig& config) {
@@ -82,8 +79,9 @@ std::optional<RowGemmConfig> RowGemmConfigOf(const TuningConfig& config) {
   const auto tiles_per_block = ConfigValue(config, "tiles_per_block", 1, 1024);
   const auto split = ConfigValue(config, "split", 1, 16);
   const auto share = ConfigValue(config, "share", 1, 2);
-  if (config.size() != 5 || !groups || !tile_n || !tiles_per_block || !split || !share) return std::nullopt;
-  return RowGemmConfig{*groups, *tile_n, *tiles_per_block, *split, *share};
+  const auto rows = ConfigValue(config, "rows", 16, 64);
+  if (config.size() != 6 || !groups || !tile_n || !tiles_per_block || !split || !share || !rows) return std::nullopt;
+  return RowGemmConfig{*groups, *tile_n, *tiles_per_block, *split, *share, *rows};
 }
 
 std::vector<RowGemmConfig> RowGemmConfigs(const RowGemmArguments& arguments) {
@@ -97,7 +95,9 @@ std::vector<RowGemmConfig> RowGemmConfigs(const RowGemmArguments& arguments) {
       config.tiles_per_block = tiles_per_block;
       for (const auto& [split, share] : std::set<std::pair<int, int>>{{1, 1}, {1, 2}, {segments, 1}}) {
         config.split = split, config.share = share;
-        if (SupportsRowGemm(arguments, config).ok()) configs.push_back(config);
+        for (config.rows = 16; config.rows <= 64; config.rows *= 2) {
+          if (SupportsRowGemm(arguments, config).ok()) configs.push_back(config);
+        }
       }
     }
   }

@@ -62,6 +62,9 @@ struct DepthwiseParams {
 // out [R, D] = activation(norm(depthwise(g))), g [R, D], both of `type`, within the sequences of `rows`.
 Status DepthwiseRows(DType type, const void* g, const DepthwiseParams& params, const DeviceRows& rows, RowRange range,
                      int64_t D, void* out, cudaStream_t stream);
+// The same with `window` rows a block (4, 8, 16) where a kernel for the usual shapes has them; 0: the kernel for any.
+Status DepthwiseRows(DType type, const void* g, const DepthwiseParams& params, const DeviceRows& rows, RowRange range,
+                     int64_t D, void* out, cudaStream_t stream, int window);
 
 // Offsets [sequences + 1] of the rows that a convolution leaves: each length n becomes (n - kernel) / stride + 1, or 0.
 Status StageOffsets(const int32_t* offsets, int sequences, int kernel, int stride, int32_t* out, cudaStream_t stream);

@@ -20,14 +20,18 @@ struct RowNorm {
   bool norm;  // false: x is only rounded
   float eps;
 
-  // The 64 rows from `row0` on by kWarps warps, of which this is `warp`, into K / 64 tiles of 64 rows; rows from `limit`
-  // on become those of a zero row. ready(), false to stop, is called when the first reads are on their way. All reads
+  // The kRows rows from `row0` on by kWarps warps, of which this is `warp`, into K / 64 tiles of 64 rows; rows from
+  // `limit` on are anything. ready(), false to stop, is called when the first reads are on their way. All reads
   // of a thread are in flight together, up to 128 registers of them, or 64 when eight warps are to hide the wait.
-  template <typename T, int K, int kWarps, typename Ready>
+  template <typename T, int K, int kRows, int kWarps, typename Ready>
   __device__ void Rows(int warp, int row0, int limit, uint8_t* tiles, Ready ready) const {
-    constexpr int kFours = 16 / kWarps;  // times four rows that a warp has
+    constexpr int kAllFours = kRows / 4, kFours = (kAllFours + kWarps - 1) / kWarps;  // times four rows that a warp has
     constexpr int kMost = 4096 / kWarps / K, kPasses = kFours < kMost ? kFours : kMost;
     const int lane = static_cast<int>(threadIdx.x) % 32, column = 4 * (lane % 8);
+    if (kAllFours < kWarps && warp >= kAllFours) {
+      ready();
+      return;
+    }
 #pragma unroll 1
     for (int first = 0; first < kFours; first += kPasses) {
       float4 v[kPasses][K / 32];
@@ -64,19 +68,17 @@ struct RowNorm {
     const int quarter = lane / 8;
     return 8 * (four / 2) + 2 * (four % 2) + 4 * (quarter % 2) + quarter / 2;
   }
-  // In assembly, so that all reads are issued before what `ready` waits for.
+  // In assembly, so that all reads are issued before what `ready` waits for. A row that does not exist is the last one:
+  // nobody reads its result, and code that is not there need not be fetched.
   template <int K>
   __device__ void Load(int row, int limit, int column, float4 (&v)[K / 32]) const {
-    const float* source = x + row * stride + column;
-    const int exists = row < limit;
+    const float* source = x + min(row, limit - 1) * stride + column;
 #pragma unroll
     for (int j = 0; j < K / 32; ++j) {
-      asm volatile(
-          "{\n .reg .pred p;\n setp.ne.b32 p, %5, 0;\n mov.f32 %0, 0f00000000;\n mov.f32 %1, 0f00000000;\n"
-          " mov.f32 %2, 0f00000000;\n mov.f32 %3, 0f00000000;\n @p ld.global.v4.f32 {%0, %1, %2, %3}, [%4];\n}"
-          : "=f"(v[j].x), "=f"(v[j].y), "=f"(v[j].z), "=f"(v[j].w)
-          : "l"(source + 32 * j), "r"(exists)
-          : "memory");
+      asm volatile("ld.global.v4.f32 {%0, %1, %2, %3}, [%4];"
+                   : "=f"(v[j].x), "=f"(v[j].y), "=f"(v[j].z), "=f"(v[j].w)
+                   : "l"(source + 32 * j)
+                   : "memory");
     }
   }
   template <int kPasses>

@@ -80,6 +80,7 @@ class GpuCall {
     KernelContext context{views_, output_views_, no_rows, &call_.options, nullptr, &stream, rows_};
     cuda::DeviceArray<unsigned char> workspace(kernel.WorkspaceBytes(context) + 64);
     context.workspace = reinterpret_cast<std::byte*>(workspace.data());
+    EXPECT_CUDA(cudaDeviceSynchronize());  // the stream does not wait for copies out of pageable memory
     Status status = kernel.Run(context);
     if (status.ok()) status = stream.Synchronize();
     workspace.Download();

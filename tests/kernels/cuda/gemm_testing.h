@@ -116,6 +116,9 @@ class DeviceArray {
   void* base_ = nullptr;
 };
 
+// Queues a kernel that leaves nothing of others in the instruction caches (evict_code.cu).
+Status EvictCode(cudaStream_t stream);
+
 // Microseconds of one of `launches` calls of `launch(i, stream)`, from replays of a graph of them; the median of five.
 inline double GraphMicroseconds(int launches, const std::function<Status(int, cudaStream_t)>& launch) {
   cudaStream_t stream = nullptr;

@@ -58,8 +58,9 @@ class Workload {
     a.y_stride = a.residual_stride = Stride();
     return a;
   }
-  double Microseconds(const RowGemmConfig* config, bool dependent) const {
+  double Microseconds(const RowGemmConfig* config, bool dependent, bool cold = false) const {
     return GraphMicroseconds(kLaunches, [&](int i, cudaStream_t stream) {
+      if (cold) EXPECT_OK(EvictCode(stream));
       RowGemmArguments a = Arguments(i % kSets);
       a.dependent = dependent && i > 0;
       return config != nullptr ? RowGemm(a, *config, stream) : RowGemm(a, stream);
@@ -92,7 +93,7 @@ TEST(RowGemmBench, Layers) {
 }
 
 // Every way of cutting, to judge the choice by: the chosen one and all, fastest first.
-std::multimap<double, RowGemmConfig> AllTimes(const Layer& layer, const Workload& workload) {
+std::multimap<double, RowGemmConfig> AllTimes(const Layer& layer, const Workload& workload, bool cold = false) {
   std::multimap<double, RowGemmConfig> times;
   for (RowGemmConfig config : {RowGemmConfig{1, 32}, {2, 32}, {1, 64}, {2, 64}, {1, 128}, {2, 128}}) {
     const int tiles = static_cast<int>((layer.N + config.tile_n - 1) / config.tile_n);
@@ -103,16 +104,19 @@ std::multimap<double, RowGemmConfig> AllTimes(const Layer& layer, const Workload
       if (resident && per_block < config.groups) continue;
       for (const auto& [split, share] : clusters) {
         config.tiles_per_block = per_block, config.split = split, config.share = share;
-        if (!SupportsRowGemm(workload.Arguments(0), config).ok()) continue;
-        times.emplace(workload.Microseconds(&config, false), config);
+        for (config.rows = 16; config.rows <= 64; config.rows *= 2) {
+          if (!SupportsRowGemm(workload.Arguments(0), config).ok()) continue;
+          times.emplace(workload.Microseconds(&config, true, cold), config);
+        }
       }
     }
   }
   return times;
 }
 void PrintConfig(const RowGemmConfig& c, double us) {
-  std::printf("  %dx%dx%d%s%s %.2f", c.groups, c.tile_n, c.tiles_per_block, c.share > 1 ? "s" : "",
-              c.split > 1 ? "/" : "", us);
+  std::printf("  %dx%dx%d%s%s", c.groups, c.tile_n, c.tiles_per_block, c.share > 1 ? "s" : "", c.split > 1 ? "/" : "");
+  if (c.rows < 64) std::printf("r%d", c.rows);
+  std::printf(" %.2f", us);
 }
 TEST(RowGemmBench, Choices) {
   TING_SKIP_WITHOUT_GPU(9);
@@ -121,9 +125,26 @@ TEST(RowGemmBench, Choices) {
       const Workload workload(layer, M);
       const RowGemmConfig chosen = ChooseRowGemmConfig(workload.Arguments(0), 132);
       std::printf("%5ld rows %-11s chosen", static_cast<long>(M), layer.name);
-      PrintConfig(chosen, workload.Microseconds(&chosen, false));
+      PrintConfig(chosen, workload.Microseconds(&chosen, true));
       std::printf(";");
       for (const auto& [us, config] : AllTimes(layer, workload)) PrintConfig(config, us);
+      std::printf("\n");
+    }
+  }
+}
+// With instruction caches as a model leaves them.
+TEST(RowGemmBench, ChoicesWithColdCode) {
+  TING_SKIP_WITHOUT_GPU(9);
+  const double evict = GraphMicroseconds(kLaunches, [](int, cudaStream_t stream) { return EvictCode(stream); });
+  for (const int64_t M : {124, 992}) {
+    for (const Layer& layer : kLayers) {
+      if (layer.N > 768 || layer.K > 256) continue;
+      const Workload workload(layer, M);
+      const RowGemmConfig chosen = ChooseRowGemmConfig(workload.Arguments(0), 132);
+      std::printf("%5ld rows %-11s cold", static_cast<long>(M), layer.name);
+      PrintConfig(chosen, workload.Microseconds(&chosen, true, true) - evict);
+      std::printf(";");
+      for (const auto& [us, config] : AllTimes(layer, workload, true)) PrintConfig(config, us - evict);
       std::printf("\n");
     }
   }

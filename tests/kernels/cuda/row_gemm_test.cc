@@ -180,6 +180,11 @@ std::vector<RowGemmConfig> AllConfigs(const Problem& p) {
       config.tiles_per_block = static_cast<int>(per_block);
       for (config.share = 1; config.share <= 2; ++config.share) configs.push_back(config);
       config.share = 1;
+      if (p.K > 512 || (p.float_rows && p.K > 256)) continue;
+      for (config.rows = 16; config.rows <= 32; config.rows *= 2) configs.push_back(config);
+      config.share = 2, config.rows = 16;
+      configs.push_back(config);
+      config.share = 1, config.rows = 64;
     }
     if (p.K <= 512) continue;
     config.split = RowGemmSegments(p.K);
@@ -189,8 +194,9 @@ std::vector<RowGemmConfig> AllConfigs(const Problem& p) {
 }
 
 std::string Name(const RowGemmConfig& c) {
-  return std::to_string(c.groups) + " groups, " + std::to_string(c.tiles_per_block) + " * " + std::to_string(c.tile_n) +
-         ", split " + std::to_string(c.split) + ", share " + std::to_string(c.share);
+  return std::to_string(c.groups) + " groups, " + std::to_string(c.rows) + " rows, " +
+         std::to_string(c.tiles_per_block) + " * " + std::to_string(c.tile_n) + ", split " + std::to_string(c.split) +
+         ", share " + std::to_string(c.share);
 }
 
 // Every configuration gives the same bits; those are right.
@@ -413,7 +419,7 @@ TEST(RowGemmChoice, CoversEveryColumnAndFillsTheDevice) {
         EXPECT_TRUE(c.split == 1 || c.split == RowGemmSegments(K));
         EXPECT_TRUE(K <= 512 || c.tiles_per_block == 1);
         EXPECT_LE(int64_t{c.tile_n} * (c.tiles_per_block - 1), N);
-        const int rows = K > 512 ? 64 * c.groups : 64;
+        const int rows = K > 512 ? 64 * c.groups : c.rows;
         const int64_t blocks =
             (M + rows - 1) / rows * ((N + c.tile_n * c.tiles_per_block - 1) / (c.tile_n * c.tiles_per_block));
         EXPECT_TRUE(M < 992 || N < 256 || blocks * c.split >= 30) << M << " x " << N << " x " << K << ": " << Name(c);
@@ -429,15 +435,22 @@ TEST(RowGemmChoice, TakesWhatMeasuredFast) {
     bool norm;
     std::set<std::string> fast;
   };
-  const Line lines[] = {{124, 768, 256, true, {"1x32x1", "1x64x1"}},
+  const Line lines[] = {{124, 768, 256, true, {"2x64x2r16", "1x64x1r16", "2x64x2r32", "1x32x1r16"}},
+                        {124, 512, 256, true, {"2x64x2r16", "1x64x1r16", "1x64x1r32", "2x64x2r32"}},
                         {124, 256, 256, false, {"1x32x1", "1x64x1"}},
                         {124, 256, 4864, false, {"1x64x1/"}},
-                        {992, 768, 256, true, {"2x64x2", "1x64x1", "1x128x1"}},
+                        {992, 768, 256, true, {"2x64x2", "2x64x3", "1x128x1r32", "2x128x2r32"}},
+                        {992, 512, 256, true, {"2x64x2"}},
+                        {992, 256, 256, true, {"2x64x2r32"}},
                         {992, 256, 256, false, {"1x32x1", "1x64x1"}},
                         {1984, 768, 256, true, {"2x128x2", "1x128x2"}},
+                        {1984, 512, 256, true, {"2x128x2", "2x64x2", "2x64x4"}},
+                        {1984, 256, 256, true, {"2x64x2", "2x128x2r32", "2x64x4r32"}},
                         {1984, 256, 256, false, {"1x64x1", "1x32x1"}},
                         {1984, 256, 4864, false, {"1x64x1", "1x128x1"}},
-                        {7936, 768, 256, true, {"2x128x6", "1x128x3", "1x128x4"}},
+                        {7936, 768, 256, true, {"2x128x6", "1x128x3"}},
+                        {7936, 512, 256, true, {"2x128x4", "1x128x2"}},
+                        {7936, 256, 256, true, {"2x128x2", "1x128x2"}},
                         {7936, 256, 256, false, {"2x128x2", "1x128x1", "1x64x2"}},
                         {7936, 3072, 256, false, {"1x128x14", "1x128x12", "1x128x6"}},
                         {7936, 256, 4864, false, {"2x128x1"}}};
@@ -448,7 +461,8 @@ TEST(RowGemmChoice, TakesWhatMeasuredFast) {
     a.output = RowGemmOutput::kFloat;
     const RowGemmConfig c = ChooseRowGemmConfig(a, 132);
     const std::string name = std::to_string(c.groups) + "x" + std::to_string(c.tile_n) + "x" +
-                             std::to_string(c.tiles_per_block) + (c.split > 1 ? "/" : "");
+                             std::to_string(c.tiles_per_block) + (c.split > 1 ? "/" : "") +
+                             (c.rows < 64 && c.split == 1 ? "r" + std::to_string(c.rows) : "");
     EXPECT_TRUE(line.fast.contains(name)) << line.M << " x " << line.N << " x " << line.K << ": " << name;
   }
 }

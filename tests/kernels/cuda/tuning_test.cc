@@ -47,7 +47,7 @@ TEST(TuningChoice, RowsArePaddedToEightSizesBetweenPowersOfTwo) {
 }
 
 TEST(TuningChoice, RowGemmConfigsSurviveARecord) {
-  const RowGemmConfig config{2, 128, 5, 1, 2};
+  const RowGemmConfig config{2, 128, 5, 1, 2, 16};
   const auto back = RowGemmConfigOf(ToTuningConfig(config));
   ASSERT_TRUE(back);
   EXPECT_EQ(back->groups, 2);
@@ -55,6 +55,7 @@ TEST(TuningChoice, RowGemmConfigsSurviveARecord) {
   EXPECT_EQ(back->tiles_per_block, 5);
   EXPECT_EQ(back->split, 1);
   EXPECT_EQ(back->share, 2);
+  EXPECT_EQ(back->rows, 16);
 }
 
 TEST(TuningChoice, WhatIsNoRowGemmConfigIsRefused) {
@@ -231,7 +232,8 @@ TEST_F(TuningGpuTest, RecordsThatCannotRunAreIgnored) {
                                    {1, 128, 64, 1, 1},  // more columns than there are
                                    {1, 128, 1024, 1, 1},
                                    {1, 64, 1, 4, 1},  // K has one segment
-                                   {1, 64, 1, 16, 2}}) {
+                                   {1, 64, 1, 16, 2},
+                                   {1, 64, 1, 1, 1, 48}}) {
     notes_.clear();
     backend_->tuning().Put({OnlyProduct(), 128, ToTuningConfig(bad), 1, 2});
     EXPECT_EQ(Run(*kernel, node, 124), own);
