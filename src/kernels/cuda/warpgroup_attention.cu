@@ -23,9 +23,10 @@
 namespace ting::cuda {
 namespace {
 
-constexpr int kWidth = 64, kRows = 64, kKeys = 64;  // of a head, a tile of queries, a block of keys
+constexpr int kWidth = 64, kRows = 64;       // of a head, a tile of queries
+[[maybe_unused]] constexpr int kKeys = 64;  // of a block of keys
 constexpr int kThreads = 128;
-constexpr int kSums = kWidth / 2;  // accumulators of a thread
+[[maybe_unused]] constexpr int kSums = kWidth / 2;  // accumulators of a thread
 constexpr uint32_t kTile = 64 * kSwizzleRowBytes;
 
 // Dynamic shared memory: queries, then two stages of keys, values and positions. With positions 56 KB: four blocks a
@@ -81,6 +82,8 @@ class Loader {
   const Shared<kPositions>& shared_;
   const int column_;
 };
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 // A thread's part of its warp's rows g and g + 8: accumulators 4 * n + {0, 1} and 4 * n + {2, 3} are columns
 // 8 * n + 2 * (lane % 4) + {0, 1} of the two. `sum` is of the thread's own keys.
@@ -191,6 +194,8 @@ __device__ inline void StoreRows(RowSums& sums, unsigned char* staging, T* conte
     if (row < rows) *reinterpret_cast<uint4*>(context + row * stride + lane % 8 * 8) = v;
   }
 }
+
+#endif
 
 // Block (tile, head).
 template <typename T, bool kPositions, bool kChunks>
