@@ -133,6 +133,9 @@ Result<DecodeOptions> U2Recognizer::Resolve(const DecodeOptions& options) const 
   if (!std::isfinite(options.blank_penalty) || !std::isfinite(options.length_penalty)) {
     return InvalidArgument("the penalties must be finite numbers");
   }
+  if (options.blank_skip && !(*options.blank_skip > 0 && *options.blank_skip < 1)) {
+    return InvalidArgument("blank_skip {}; use a probability between 0 and 1", *options.blank_skip);
+  }
   return resolved;
 }
 
@@ -235,7 +238,7 @@ Status U2Recognizer::SearchCtc(const StepOutput& encoder, const DecodeOptions& o
     TING_RETURN_IF_ERROR(runner_->CtcTopK(encoder, k, StepOptionsOf(options), &logp, &ids));
   }
   const StageTimer timer(times.search_ms);
-  if (!greedy) PrepareSearches({options.beam, k, model_->info.blank_id});
+  if (!greedy) PrepareSearches(SearchOptionsOf(options, k));
   std::vector<Status> statuses(nbest.size());
   pool_.ParallelFor(static_cast<int64_t>(nbest.size()), [&](int64_t b, int thread) {
     const int64_t first = encoder.rows->begin(static_cast<int>(b));
@@ -258,16 +261,21 @@ Status U2Recognizer::SearchOnDevice(const TopKRows& rows, const DecodeOptions& o
     return Status();
   }
   const int k = static_cast<int>(rows.logp.tensor.shape[1]);
-  TING_ASSIGN_OR_RETURN(auto found, stages_->PrefixBeam(rows, {options.beam, k, blank_id}, runner_->stream()));
+  TING_ASSIGN_OR_RETURN(auto found, stages_->PrefixBeam(rows, SearchOptionsOf(options, k), runner_->stream()));
   for (size_t b = 0; b < nbest.size(); ++b) {
     for (PrefixHypothesis& prefix : found[b]) nbest[b].push_back(HypothesisOf(std::move(prefix)));
   }
   return Status();
 }
 
+PrefixBeamOptions U2Recognizer::SearchOptionsOf(const DecodeOptions& options, int k) const {
+  PrefixBeamOptions search{.beam = options.beam, .token_beam = k, .blank_id = model_->info.blank_id};
+  if (options.blank_skip) search.blank_skip_logp = std::log(*options.blank_skip);
+  return search;
+}
+
 void U2Recognizer::PrepareSearches(const PrefixBeamOptions& options) {
-  const bool same = options.beam == search_options_.beam && options.token_beam == search_options_.token_beam;
-  if (same && !searches_.empty()) return;  // their arenas have grown already
+  if (options == search_options_ && !searches_.empty()) return;  // their arenas have grown already
   search_options_ = options;
   searches_.assign(pool_.num_threads(), CtcPrefixBeam(options));
 }

@@ -60,6 +60,7 @@ class U2Recognizer : public Recognizer {
   Status RunStep(const DecodeOptions& options, StageTimes& times, NBestLists& nbest);
   Status SearchCtc(const StepOutput& encoder, const DecodeOptions& options, StageTimes& times, NBestLists& nbest);
   Status SearchOnDevice(const TopKRows& rows, const DecodeOptions& options, NBestLists& nbest);
+  PrefixBeamOptions SearchOptionsOf(const DecodeOptions& options, int k) const;  // of k symbols a frame
   void PrepareSearches(const PrefixBeamOptions& options);
   void Greedy(const CtcFrames& frames, std::vector<TokenHypothesis>& nbest) const;
   static Status PrefixBeam(const CtcFrames& frames, CtcPrefixBeam& search, std::vector<TokenHypothesis>& nbest);

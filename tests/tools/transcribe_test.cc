@@ -168,12 +168,32 @@ TEST_F(TranscribeTest, OptionsReachTheModel) {
   EXPECT_EQ(load_options_.device, "ref");
   EXPECT_EQ(decode_options_.mode, DecodeMode::kRescoring);
   EXPECT_EQ(decode_options_.ctc_weight, std::nullopt);
-  EXPECT_EQ(
-      Ting(
-          {"transcribe",      "-m",  "fake",         wav,    "--mode",           "attention", "--beam",           "7",
-           "--nbest",         "2",   "--ctc-weight", "0.25", "--reverse-weight", "0.75",      "--length-penalty", "0.5",
-           "--blank-penalty", "1.5", "--chunk-size", "16",   "--left-chunks",    "4"}),
-      0);
+  EXPECT_EQ(decode_options_.blank_skip, std::nullopt);
+  EXPECT_EQ(Ting({"transcribe",
+                  "-m",
+                  "fake",
+                  wav,
+                  "--mode",
+                  "attention",
+                  "--beam",
+                  "7",
+                  "--nbest",
+                  "2",
+                  "--ctc-weight",
+                  "0.25",
+                  "--reverse-weight",
+                  "0.75",
+                  "--length-penalty",
+                  "0.5",
+                  "--blank-penalty",
+                  "1.5",
+                  "--chunk-size",
+                  "16",
+                  "--left-chunks",
+                  "4",
+                  "--blank-skip",
+                  "0.98"}),
+            0);
   EXPECT_EQ(decode_options_.mode, DecodeMode::kAttention);
   EXPECT_EQ(decode_options_.beam, 7);
   EXPECT_EQ(decode_options_.nbest, 2);
@@ -181,6 +201,7 @@ TEST_F(TranscribeTest, OptionsReachTheModel) {
   EXPECT_EQ(decode_options_.reverse_weight, 0.75F);
   EXPECT_EQ(decode_options_.length_penalty, 0.5F);
   EXPECT_EQ(decode_options_.blank_penalty, 1.5F);
+  EXPECT_EQ(decode_options_.blank_skip, 0.98F);
   EXPECT_EQ(decode_options_.chunk_frames, 16);
   EXPECT_EQ(decode_options_.num_left_chunks, 4);
   EXPECT_EQ(Ting({"transcribe", "-m", "fake", wav, "--chunk-size", "-1", "--left-chunks", "-1"}), 0);

@@ -93,6 +93,9 @@ void AddDecodeOptions(CLI::App& app, DecodeOptions& options) {
   app.add_option("--length-penalty", options.length_penalty, "attention mode: score / length ^ penalty")
       ->capture_default_str();
   app.add_option("--blank-penalty", options.blank_penalty, "subtracted from the blank's logit")->capture_default_str();
+  app.add_option("--blank-skip", options.blank_skip,
+                 "prefix beam search passes over frames whose blank is more probable than this, as 0.99; default: none")
+      ->check(CLI::Range(0.0, 1.0));
   app.add_option_function<int>(
          "--chunk-size", [&options](const int& frames) { options.chunk_frames = std::max(0, frames); },
          "encoder frames a chunk, as in streaming; 0 or, as in WeNet, -1: all")

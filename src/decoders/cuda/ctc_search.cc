@@ -143,7 +143,7 @@ Status CudaCtcSearch::Greedy(const CudaCtcRows& rows, int32_t blank_id, cudaStre
   return {};
 }
 
-Status CudaCtcSearch::PrefixBeam(const CudaCtcRows& rows, const CudaPrefixBeamOptions& options, cudaStream_t stream) {
+Status CudaCtcSearch::PrefixBeam(const CudaCtcRows& rows, const PrefixBeamOptions& options, cudaStream_t stream) {
   if (options.beam < 1 || options.token_beam < 1 || options.beam > kMaxBeam || options.token_beam > kMaxBeam) {
     return InvalidArgument(
         "prefix beam search on the GPU: beams of {} prefixes and {} tokens; both must be 1 to {}, the CPU search does "
@@ -154,7 +154,7 @@ Status CudaCtcSearch::PrefixBeam(const CudaCtcRows& rows, const CudaPrefixBeamOp
   TING_RETURN_IF_ERROR(Reserve(rows.num_sequences, rows.max_rows, options.beam));
   last_sequences_ = 0;
   const cuda_ctc::PrefixBeamSettings settings{options.beam, options.token_beam, options.blank_id,
-                                              options.blank_skip_threshold};
+                                              options.blank_skip_logp};
   TING_RETURN_IF_CUDA_ERROR(cuda_ctc::LaunchPrefixBeam({rows.logp, rows.ids, rows.row_offsets, rows.k, rows.max_rows},
                                                        rows.num_sequences, settings, memory_->softplus.get(),
                                                        memory_->scratch(), memory_->output(), stream));

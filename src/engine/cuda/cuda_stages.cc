@@ -31,9 +31,7 @@ class CudaStages : public DeviceStages {
   }
   Result<std::vector<std::vector<PrefixHypothesis>>> PrefixBeam(const TopKRows& rows, const PrefixBeamOptions& options,
                                                                 Stream& stream) override {
-    CudaPrefixBeamOptions search;
-    static_cast<PrefixBeamOptions&>(search) = options;
-    TING_RETURN_IF_ERROR(search_.PrefixBeam(RowsOf(rows), search, HandleOf(stream)));
+    TING_RETURN_IF_ERROR(search_.PrefixBeam(RowsOf(rows), options, HandleOf(stream)));
     TING_RETURN_IF_ERROR(stream.Synchronize());
     return search_.PrefixResults(rows.logp.rows->num_sequences());
   }
