@@ -72,6 +72,9 @@ class Device {
 // The CPU. `backend`: "cpu" (own kernels, then ref) or "ref" alone. The pool outlives the device.
 Result<std::unique_ptr<Device>> CreateCpuDevice(const std::string& backend, ThreadPool& pool);
 
+// The devices that a name stands for, as names of one each: "cuda:0,2" and "cuda:all" are several GPUs.
+Result<std::vector<std::string>> ExpandDevices(const std::string& name);
+
 // What RecognizerOptions ask for: a CPU device, or a GPU's (gpu_device.h).
 Result<std::unique_ptr<Device>> CreateDevice(const RecognizerOptions& options, Precision precision, ThreadPool& pool);
 

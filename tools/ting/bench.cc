@@ -21,7 +21,7 @@ namespace {
 struct BenchReport {
   double load_ms = 0, audio_s = 0, peak_rss_mb = 0;
   size_t num_utterances = 0;
-  int batch = 0, num_threads = 0;
+  int batch = 0, num_threads = 0, num_lanes = 0;
   const char *mode = "", *precision = "";
   std::string device;
   std::vector<double> rtfx;      // a pass
@@ -37,14 +37,15 @@ std::string ReportText(const BenchReport& r) {
   std::string passes;
   for (const double rtfx : r.rtfx) passes += fmt::format(" {:.1f}", rtfx);
   std::string text = fmt::format(
-      "{} utterances, {:.1f} s; {} {}, threads {}, batch {}, {}\n"
+      "{} utterances, {:.1f} s; {} {}, lanes {}, threads {}, batch {}, {}\n"
       "loaded in       {:.0f} ms\n"
       "RTFx            {:.1f} median, {:.1f} to {:.1f}; passes{}\n"
       "per utterance   {:.2f} ms: features {:.2f}, encoder {:.2f}, search {:.2f}, decoder {:.2f}, text {:.2f}\n",
-      r.num_utterances, r.audio_s, r.device, r.precision, r.num_threads == 0 ? "all" : std::to_string(r.num_threads),
-      r.batch, r.mode, r.load_ms, Median(r.rtfx), MinOf(r.rtfx), MaxOf(r.rtfx), passes, r.ms_per_utterance(),
-      per_utterance(r.stages.frontend_ms), per_utterance(r.stages.encoder_ms), per_utterance(r.stages.search_ms),
-      per_utterance(r.stages.decoder_ms), per_utterance(r.stages.text_ms));
+      r.num_utterances, r.audio_s, r.device, r.precision, r.num_lanes,
+      r.num_threads == 0 ? "all" : std::to_string(r.num_threads), r.batch, r.mode, r.load_ms, Median(r.rtfx),
+      MinOf(r.rtfx), MaxOf(r.rtfx), passes, r.ms_per_utterance(), per_utterance(r.stages.frontend_ms),
+      per_utterance(r.stages.encoder_ms), per_utterance(r.stages.search_ms), per_utterance(r.stages.decoder_ms),
+      per_utterance(r.stages.text_ms));
   text += fmt::format("latency         p50 {:.2f} ms, p95 {:.2f} ms a batch of {}\n", Quantile(r.batch_ms, 0.5),
                       Quantile(r.batch_ms, 0.95), r.batch);
   return text + fmt::format("peak memory     {:.0f} MB (the audio included)\n", r.peak_rss_mb);
@@ -69,6 +70,7 @@ std::string ReportJson(const BenchReport& r) {
       {"utterances", r.num_utterances},
       {"audio_s", r.audio_s},
       {"batch", r.batch},
+      {"lanes", r.num_lanes},
       {"threads", r.num_threads},
       {"mode", r.mode},
       {"precision", r.precision},
@@ -130,9 +132,8 @@ class BenchCommand : public Command {
     app.add_option("--tokens", stages_.tokens, "--stages: tokens of a hypothesis; --beam says how many there are")
         ->check(CLI::Range(1, 1000))
         ->capture_default_str();
-    app.add_option("--lanes", lanes_, "recognisers that take batches in turn: 2 or 3 keep a GPU busy")
-        ->check(CLI::Range(1, 64))
-        ->capture_default_str();
+    model_.pool.lanes = 1;  // so that a batch's time is its own
+    AddLanesOption(app, model_);
     has_stages_ = stages, has_clips_ = clips, has_model_ = model;
     AddModeOption(app, decode_.mode);
     AddDecodeOptions(app, decode_);
@@ -162,27 +163,26 @@ class BenchCommand : public Command {
   Result<int> Run(const Services& services) override {
     if (!has_stages_->empty()) return RunStages(services);
     const Stopwatch load;
-    TING_ASSIGN_OR_RETURN(std::unique_ptr<Recognizer> first, LoadModel(services, model_));
+    TING_ASSIGN_OR_RETURN(const std::unique_ptr<RecognizerPool> pool, LoadPool(services, model_));
     BenchReport report{.load_ms = load.ms()};
-    TING_ASSIGN_OR_RETURN(const Lanes lanes, MakeLanes(std::move(first), lanes_));
-    Recognizer* recognizer = lanes[0].get();
-    audio_.sample_rate_hz = recognizer->info().sample_rate_hz;
+    audio_.sample_rate_hz = pool->info().sample_rate_hz;
     TING_ASSIGN_OR_RETURN(const Recordings recordings,
                           ReadRecordings(services, clips_, audio_, model_.recognizer.num_threads));
-    for (int i = 0; i < warmup_; ++i) RunTimedPass(lanes, recordings.audio, decode_, batch_, Results::kDrop);
+    for (int i = 0; i < warmup_; ++i) RunTimedPass(*pool, recordings.audio, decode_, batch_, Results::kDrop);
     size_t num_failed = recordings.num_failed;
     for (int i = 0; i < passes_; ++i) {
       const TimedPass pass =
-          RunTimedPass(lanes, recordings.audio, decode_, batch_, i == 0 ? Results::kKeep : Results::kDrop);
+          RunTimedPass(*pool, recordings.audio, decode_, batch_, i == 0 ? Results::kKeep : Results::kDrop);
       report.rtfx.push_back(recordings.seconds * 1e3 / pass.wall_ms);
       report.batch_ms.insert(report.batch_ms.end(), pass.batch_ms.begin(), pass.batch_ms.end());
       report.stages += pass.stages;
       num_failed += TellFailures(services, recordings, pass.results);
     }
-    Fill(recordings, recognizer->info().precision, report);
+    size_t num_losses = 0;
+    TellLosses(services, *pool, &num_losses);
+    Fill(recordings, *pool, report);
     *services.out << (json_ ? ReportJson(report) : ReportText(report));
-    if (model_.recognizer.profile)
-      (json_ ? *services.err : *services.out) << '\n' << ProfileText(recognizer->Profile());
+    if (model_.recognizer.profile) (json_ ? *services.err : *services.out) << '\n' << ProfileText(pool->Profile());
     return num_failed > 0 ? kExitFailure : kExitOk;
   }
 
@@ -216,13 +216,14 @@ class BenchCommand : public Command {
     return num_failed;
   }
 
-  void Fill(const Recordings& recordings, Precision precision, BenchReport& report) const {
+  void Fill(const Recordings& recordings, const RecognizerPool& pool, BenchReport& report) const {
     report.audio_s = recordings.seconds;
     report.num_utterances = recordings.audio.size();
     report.batch = batch_;
     report.num_threads = model_.recognizer.num_threads;
     report.mode = ModeName(decode_.mode);
-    report.precision = PrecisionName(precision);
+    report.precision = PrecisionName(pool.info().precision);
+    report.num_lanes = pool.num_lanes();
     report.device = model_.recognizer.device;
     report.peak_rss_mb = PeakRssMb();
   }
@@ -234,7 +235,7 @@ class BenchCommand : public Command {
   StageBenchmarkOptions stages_;
   std::string random_weights_;
   CLI::Option *has_stages_ = nullptr, *has_clips_ = nullptr, *has_model_ = nullptr;
-  int batch_ = 1, warmup_ = 1, passes_ = 3, lanes_ = 1;
+  int batch_ = 1, warmup_ = 1, passes_ = 3;
   bool json_ = false;
 };
 

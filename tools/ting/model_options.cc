@@ -30,6 +30,10 @@ const ModeNames& NamesOf(DecodeMode mode) {
   return *std::find_if(std::begin(kModes), std::end(kModes), [&](const ModeNames& m) { return m.mode == mode; });
 }
 
+Status WithPath(const Status& status, const std::string& path) {
+  return status.message().find(path) != std::string::npos ? status : status.WithContext(path);
+}
+
 }  // namespace
 
 std::optional<DecodeMode> ParseMode(std::string_view name) {
@@ -59,7 +63,8 @@ CLI::Option* AddModelOptions(CLI::App& app, ModelOptions& options) {
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app.add_option("--device", options.recognizer.device,
-                 "cpu; cuda or cuda:N: an NVIDIA GPU; ref: plain loops on the CPU, slow, the oracle")
+                 "cpu; cuda or cuda:N: an NVIDIA GPU; cuda:0,1 or cuda:all: several (transcribe, bench --clips, eval); "
+                 "ref: plain loops on the CPU, slow, the oracle")
       ->capture_default_str();
   app.add_option_function<std::string>(
          "--precision", [&options](const std::string& name) { options.recognizer.precision = ParsePrecision(name); },
@@ -73,6 +78,13 @@ CLI::Option* AddModelOptions(CLI::App& app, ModelOptions& options) {
          "GPU: gigabytes that steps may take beside the weights; default: all there is")
       ->check(CLI::PositiveNumber);
   return model;
+}
+
+void AddLanesOption(CLI::App& app, ModelOptions& options) {
+  app.add_option("--lanes", options.pool.lanes,
+                 "recognisers of each device, which take batches in turn; 0: one on the CPU, three on a GPU")
+      ->check(CLI::Range(0, 64))
+      ->capture_default_str();
 }
 
 void AddModeOption(CLI::App& app, DecodeMode& mode) {
@@ -121,8 +133,19 @@ Status CheckDecodeOptions(const DecodeOptions& options) {
 
 Result<std::unique_ptr<Recognizer>> LoadModel(const Services& services, const ModelOptions& options) {
   auto recognizer = services.load(options.path, options.recognizer);
-  if (recognizer.ok() || recognizer.status().message().find(options.path) != std::string::npos) return recognizer;
-  return recognizer.status().WithContext(options.path);
+  return recognizer.ok() ? std::move(recognizer) : WithPath(recognizer.status(), options.path);
+}
+
+Result<std::unique_ptr<RecognizerPool>> LoadPool(const Services& services, const ModelOptions& options) {
+  auto pool = services.load_pool(options.path, options.recognizer, options.pool);
+  return pool.ok() ? std::move(pool) : WithPath(pool.status(), options.path);
+}
+
+void TellLosses(const Services& services, const RecognizerPool& pool, size_t* num_told) {
+  const std::vector<Status> losses = pool.Losses();
+  for (; *num_told < losses.size(); ++*num_told) {
+    *services.err << "ting: note: a device was lost: " << losses[*num_told].message() << '\n' << std::flush;
+  }
 }
 
 Result<Audio> ReadInput(const Services& services, const Input& input, const ReadAudioOptions& options) {

@@ -30,10 +30,13 @@ const char* PrecisionName(Precision precision);
 struct ModelOptions {
   std::string path;
   RecognizerOptions recognizer;
+  PoolOptions pool;
 };
 
 // Returns the option -m, which is required unless the caller says otherwise.
 CLI::Option* AddModelOptions(CLI::App& app, ModelOptions& options);
+// For commands that run a pool; its default is `options.pool.lanes`.
+void AddLanesOption(CLI::App& app, ModelOptions& options);
 void AddModeOption(CLI::App& app, DecodeMode& mode);
 void AddDecodeOptions(CLI::App& app, DecodeOptions& options);
 void AddChannelOption(CLI::App& app, int& channel);
@@ -42,6 +45,9 @@ Status CheckDecodeOptions(const DecodeOptions& options);
 
 // Loads the model, with its path in front of what went wrong.
 Result<std::unique_ptr<Recognizer>> LoadModel(const Services& services, const ModelOptions& options);
+Result<std::unique_ptr<RecognizerPool>> LoadPool(const Services& services, const ModelOptions& options);
+// A note for each device that was lost, but for the first `*num_told`; counts them.
+void TellLosses(const Services& services, const RecognizerPool& pool, size_t* num_told);
 
 // Reads one recording; "-" is standard input. The message of a failure names the recording once.
 Result<Audio> ReadInput(const Services& services, const Input& input, const ReadAudioOptions& options);

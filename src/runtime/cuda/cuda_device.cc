@@ -180,4 +180,10 @@ Result<std::unique_ptr<Device>> CreateGpuDevice(const GpuOptions& options) {
   return std::unique_ptr<Device>(std::make_unique<CudaDevice>(std::move(backend), options.memory_limit_bytes));
 }
 
+Result<int> CountGpus() {
+  int count = 0;
+  TING_CUDA_RETURN_IF_ERROR(cudaGetDeviceCount(&count));
+  return count;
+}
+
 }  // namespace ting
