@@ -93,6 +93,7 @@ Result<std::unique_ptr<U2Recognizer>> U2Recognizer::Create(std::shared_ptr<const
   TING_ASSIGN_OR_RETURN(recognizer->runner_,
                         U2Runner::Create(*recognizer->model_, *recognizer->device_, options.profile));
   TING_ASSIGN_OR_RETURN(recognizer->stages_, CreateDeviceStages(*recognizer->device_, features));
+  TING_ASSIGN_OR_RETURN(recognizer->encoded_, recognizer->device_->CreateEvent());
   return recognizer;
 }
 
@@ -151,17 +152,12 @@ std::vector<RecognitionResult> U2Recognizer::Recognize(std::span<const Audio> ba
     StageTimes step;
     const auto resolved = Resolve(options);
     if (!resolved.ok()) return fail(resolved.status()), results;
-    {
-      const StageTimer timer(step.frontend_ms);
-      if (const Status status = ComputeFeatures(batch, results); !status.ok()) return fail(status), results;
+    NBestLists nbest;
+    const Status status = RunStep(batch, *resolved, step, results, nbest);
+    if (status.code() == StatusCode::kResourceExhausted && nbest.size() > 1) {
+      return RecognizeHalves(batch, options, times);
     }
-    NBestLists nbest(features_.utterances().size());
-    if (!nbest.empty()) {
-      const Status status = RunStep(*resolved, step, nbest);
-      if (status.code() == StatusCode::kResourceExhausted && nbest.size() > 1)
-        return RecognizeHalves(batch, options, times);
-      if (!status.ok()) return fail(status), results;
-    }
+    if (!status.ok()) return fail(CauseOf(status)), results;
     {
       const StageTimer timer(step.text_ms);
       for (size_t i = 0; i < nbest.size(); ++i) {
@@ -176,8 +172,21 @@ std::vector<RecognitionResult> U2Recognizer::Recognize(std::span<const Audio> ba
   return results;
 }
 
+// A library between us and a device that is lost says no more than that it failed.
+Status U2Recognizer::CauseOf(const Status& status) {
+  if (status.code() != StatusCode::kInternal) return status;
+  const Status device = runner_->stream().Synchronize();
+  return device.code() == StatusCode::kUnavailable ? device : status;
+}
+
 std::vector<RecognitionResult> U2Recognizer::RecognizeHalves(std::span<const Audio> batch, const DecodeOptions& options,
                                                              StageTimes* times) {
+  // What the failed step queued may still use what its halves are about to replace.
+  if (const Status status = runner_->stream().Synchronize(); !status.ok()) {
+    std::vector<RecognitionResult> results(batch.size());
+    for (RecognitionResult& result : results) result.status = status;
+    return results;
+  }
   const size_t half = batch.size() / 2;
   std::vector<RecognitionResult> results = Recognize(batch.first(half), options, times);
   std::vector<RecognitionResult> rest = Recognize(batch.subspan(half), options, times);
@@ -200,7 +209,15 @@ Status U2Recognizer::ComputeFeatures(std::span<const Audio> batch, std::vector<R
   return Status();
 }
 
-Status U2Recognizer::RunStep(const DecodeOptions& options, StageTimes& times, NBestLists& nbest) {
+Status U2Recognizer::RunStep(std::span<const Audio> batch, const DecodeOptions& options, StageTimes& times,
+                             std::vector<RecognitionResult>& results, NBestLists& nbest) {
+  {
+    const StageTimer timer(times.frontend_ms);
+    const Status status = ComputeFeatures(batch, results);
+    nbest.resize(features_.utterances().size());
+    TING_RETURN_IF_ERROR(status);
+  }
+  if (nbest.empty()) return Status();
   StepOutput encoder;
   {
     const StageTimer timer(times.encoder_ms);
@@ -217,20 +234,19 @@ Status U2Recognizer::RunStep(const DecodeOptions& options, StageTimes& times, NB
   return Rescore(encoder, options, nbest);
 }
 
+bool U2Recognizer::SearchesOnDevice(const DecodeOptions& options) const {
+  return stages_ && options.beam <= stages_->max_beam();
+}
+
+int U2Recognizer::SymbolsOf(const DecodeOptions& options) const {
+  return options.mode == DecodeMode::kGreedy ? 1 : std::min(options.beam, model_->info.vocab_size);
+}
+
 Status U2Recognizer::SearchCtc(const StepOutput& encoder, const DecodeOptions& options, StageTimes& times,
                                NBestLists& nbest) {
+  if (SearchesOnDevice(options)) return SearchOnDevice(encoder, options, times, nbest);
   const bool greedy = options.mode == DecodeMode::kGreedy;
-  const int k = greedy ? 1 : std::min(options.beam, model_->info.vocab_size);
-  if (stages_ && k <= stages_->max_beam() && options.beam <= stages_->max_beam()) {
-    TopKRows rows;
-    {
-      const StageTimer timer(times.encoder_ms);
-      TING_ASSIGN_OR_RETURN(rows, runner_->CtcTopK(encoder, k, StepOptionsOf(options)));
-      TING_RETURN_IF_ERROR(runner_->stream().Synchronize());  // for the times alone
-    }
-    const StageTimer timer(times.search_ms);
-    return SearchOnDevice(rows, options, nbest);
-  }
+  const int k = SymbolsOf(options);
   const float* logp = nullptr;
   const int32_t* ids = nullptr;
   {
@@ -253,15 +269,31 @@ Status U2Recognizer::SearchCtc(const StepOutput& encoder, const DecodeOptions& o
   return Status();
 }
 
-Status U2Recognizer::SearchOnDevice(const TopKRows& rows, const DecodeOptions& options, NBestLists& nbest) {
-  const int32_t blank_id = model_->info.blank_id;
-  if (options.mode == DecodeMode::kGreedy) {
-    TING_ASSIGN_OR_RETURN(auto found, stages_->Greedy(rows, blank_id, runner_->stream()));
+// Everything is queued before anything is waited for: the search behind the encoder, the decoders' keys and values
+// behind the search, where they run while the host reads its results. That the encoder is waited for by itself is for
+// the times alone, and costs the device nothing.
+Status U2Recognizer::SearchOnDevice(const StepOutput& encoder, const DecodeOptions& options, StageTimes& times,
+                                    NBestLists& nbest) {
+  const bool greedy = options.mode == DecodeMode::kGreedy;
+  Stream& stream = runner_->stream();
+  {
+    const StageTimer timer(times.encoder_ms);
+    const int k = SymbolsOf(options);
+    TING_ASSIGN_OR_RETURN(const TopKRows rows, runner_->CtcTopK(encoder, k, StepOptionsOf(options)));
+    TING_RETURN_IF_ERROR(encoded_->Record(stream));
+    TING_RETURN_IF_ERROR(greedy ? stages_->QueueGreedy(rows, model_->info.blank_id, stream)
+                                : stages_->QueuePrefixBeam(rows, SearchOptionsOf(options, k), stream));
+    if (options.mode == DecodeMode::kRescoring) TING_RETURN_IF_ERROR(PrepareDecoders(encoder, options));
+    TING_RETURN_IF_ERROR(encoded_->Wait());
+  }
+  const StageTimer timer(times.search_ms);
+  const auto num_sequences = static_cast<int>(nbest.size());
+  if (greedy) {
+    TING_ASSIGN_OR_RETURN(auto found, stages_->GreedyResults(num_sequences));
     for (size_t b = 0; b < nbest.size(); ++b) nbest[b].push_back(HypothesisOf(std::move(found[b])));
     return Status();
   }
-  const int k = static_cast<int>(rows.logp.tensor.shape[1]);
-  TING_ASSIGN_OR_RETURN(auto found, stages_->PrefixBeam(rows, SearchOptionsOf(options, k), runner_->stream()));
+  TING_ASSIGN_OR_RETURN(auto found, stages_->PrefixResults(num_sequences));
   for (size_t b = 0; b < nbest.size(); ++b) {
     for (PrefixHypothesis& prefix : found[b]) nbest[b].push_back(HypothesisOf(std::move(prefix)));
   }
@@ -291,26 +323,31 @@ Status U2Recognizer::PrefixBeam(const CtcFrames& frames, CtcPrefixBeam& search, 
   return Status();
 }
 
+Status U2Recognizer::PrepareDecoders(const StepOutput& encoder, const DecodeOptions& options) {
+  TING_RETURN_IF_ERROR(runner_->PrepareDecoder(DecoderSide::kLeft, encoder));
+  return *options.reverse_weight > 0 ? runner_->PrepareDecoder(DecoderSide::kRight, encoder) : Status();
+}
+
 Status U2Recognizer::Rescore(const StepOutput& encoder, const DecodeOptions& options, NBestLists& nbest) {
+  if (!SearchesOnDevice(options)) TING_RETURN_IF_ERROR(PrepareDecoders(encoder, options));
   const std::vector<TokenLists> tokens = TokensOf(nbest);
-  TokenTree left, right;
-  std::vector<float> left_logp, right_logp;
-  const auto score = [&](DecoderSide side, TokenDirection direction, TokenTree& tree,
-                         std::vector<float>& logp) -> Status {
-    tree = BuildTokenTree(tokens, direction, model_->info.sos_id, model_->info.eos_id);
-    TING_RETURN_IF_ERROR(runner_->PrepareDecoder(side, encoder));
-    return runner_->Score(side, tree, &logp);
-  };
-  TING_RETURN_IF_ERROR(score(DecoderSide::kLeft, TokenDirection::kLeftToRight, left, left_logp));
-  if (*options.reverse_weight > 0) {
-    TING_RETURN_IF_ERROR(score(DecoderSide::kRight, TokenDirection::kRightToLeft, right, right_logp));
+  const int32_t sos = model_->info.sos_id, eos = model_->info.eos_id;
+  std::vector<DecoderSide> sides{DecoderSide::kLeft};
+  const TokenTree left = BuildTokenTree(tokens, TokenDirection::kLeftToRight, sos, eos);
+  TING_RETURN_IF_ERROR(runner_->QueueScore(DecoderSide::kLeft, left));
+  TokenTree right;
+  if (*options.reverse_weight > 0) {  // its tree is built while the device scores the other
+    right = BuildTokenTree(tokens, TokenDirection::kRightToLeft, sos, eos);
+    TING_RETURN_IF_ERROR(runner_->QueueScore(DecoderSide::kRight, right));
+    sides.push_back(DecoderSide::kRight);
   }
+  TING_ASSIGN_OR_RETURN(std::vector<std::vector<float>> logp, runner_->FetchScores(sides));
+  logp.resize(2);
   const RescoringWeights weights{*options.ctc_weight, *options.reverse_weight};
   for (int b = 0; b < static_cast<int>(nbest.size()); ++b) {
     std::vector<double> ctc_scores;
     for (const TokenHypothesis& hypothesis : nbest[b]) ctc_scores.push_back(hypothesis.ctc_score);
-    TING_ASSIGN_OR_RETURN(auto rescored,
-                          ting::Rescore(b, ctc_scores, {&left, left_logp}, {&right, right_logp}, weights));
+    TING_ASSIGN_OR_RETURN(auto rescored, ting::Rescore(b, ctc_scores, {&left, logp[0]}, {&right, logp[1]}, weights));
     std::vector<TokenHypothesis> ordered;
     for (RescoredHypothesis& scored : rescored) {
       TokenHypothesis hypothesis = std::move(nbest[b][scored.index]);

@@ -53,17 +53,23 @@ class U2Recognizer : public Recognizer {
   // What a step that does not fit into the device's memory becomes.
   std::vector<RecognitionResult> RecognizeHalves(std::span<const Audio> batch, const DecodeOptions& options,
                                                  StageTimes* times);
+  Status CauseOf(const Status& status);
   Status ComputeFeatures(std::span<const Audio> batch, std::vector<RecognitionResult>& results);
 
   // Options with the model's defaults filled in, or why they make no sense for it.
   Result<DecodeOptions> Resolve(const DecodeOptions& options) const;
-  Status RunStep(const DecodeOptions& options, StageTimes& times, NBestLists& nbest);
+  // `nbest` has as many lists as there are utterances in the step, also when it fails.
+  Status RunStep(std::span<const Audio> batch, const DecodeOptions& options, StageTimes& times,
+                 std::vector<RecognitionResult>& results, NBestLists& nbest);
+  bool SearchesOnDevice(const DecodeOptions& options) const;
+  int SymbolsOf(const DecodeOptions& options) const;  // of a frame, for the search
   Status SearchCtc(const StepOutput& encoder, const DecodeOptions& options, StageTimes& times, NBestLists& nbest);
-  Status SearchOnDevice(const TopKRows& rows, const DecodeOptions& options, NBestLists& nbest);
+  Status SearchOnDevice(const StepOutput& encoder, const DecodeOptions& options, StageTimes& times, NBestLists& nbest);
   PrefixBeamOptions SearchOptionsOf(const DecodeOptions& options, int k) const;  // of k symbols a frame
   void PrepareSearches(const PrefixBeamOptions& options);
   void Greedy(const CtcFrames& frames, std::vector<TokenHypothesis>& nbest) const;
   static Status PrefixBeam(const CtcFrames& frames, CtcPrefixBeam& search, std::vector<TokenHypothesis>& nbest);
+  Status PrepareDecoders(const StepOutput& encoder, const DecodeOptions& options);
   Status Rescore(const StepOutput& encoder, const DecodeOptions& options, NBestLists& nbest);
   Status SearchAttention(const StepOutput& encoder, const DecodeOptions& options, NBestLists& nbest);
   Status WriteText(const std::vector<TokenHypothesis>& nbest, int limit, RecognitionResult& result) const;
@@ -74,6 +80,7 @@ class U2Recognizer : public Recognizer {
   std::shared_ptr<Device> device_;
   std::unique_ptr<U2Runner> runner_;
   std::unique_ptr<DeviceStages> stages_;  // null: features and searches on the CPU
+  std::unique_ptr<Event> encoded_;        // behind the encoder and the CTC head of the step
   const float* step_features_ = nullptr;  // of the step, in the device's memory where stages_ is set
   Fbank fbank_;
   FeatureBatch features_;

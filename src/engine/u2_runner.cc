@@ -60,7 +60,7 @@ Result<TopKRows> U2Runner::CtcTopK(const StepOutput& encoder, int k, const StepO
 Status U2Runner::CtcTopK(const StepOutput& encoder, int k, const StepOptions& options, const float** logp,
                          const int32_t** ids) {
   TING_RETURN_IF_ERROR(CtcTopK(encoder, k, options).status());
-  TING_RETURN_IF_ERROR(FetchOutputs());
+  TING_RETURN_IF_ERROR(Fetch(outputs_));
   *logp = outputs_[0].tensor.as<float>();
   *ids = outputs_[1].tensor.as<int32_t>();
   return Status();
@@ -70,7 +70,7 @@ Result<TensorView> U2Runner::CtcLogProbs(const StepOutput& encoder, const StepOp
   TING_ASSIGN_OR_RETURN(Executor * executor, Find("ctc_full"));
   const StepInput input{encoder.tensor, encoder.rows};
   TING_RETURN_IF_ERROR(executor->Run({&input, 1}, {}, options, *stream_, &outputs_));
-  TING_RETURN_IF_ERROR(FetchOutputs());
+  TING_RETURN_IF_ERROR(Fetch(outputs_));
   return outputs_[0].tensor;
 }
 
@@ -78,26 +78,26 @@ Status U2Runner::PrepareDecoder(DecoderSide side, const StepOutput& encoder) {
   TING_ASSIGN_OR_RETURN(Executor * executor, Find(std::string("cross_") + SideName(side)));
   const StepInput input{encoder.tensor, encoder.rows};
   TING_RETURN_IF_ERROR(executor->Run({&input, 1}, {}, {}, *stream_, &outputs_));
-  (side == DecoderSide::kLeft ? left_ : right_).cross = outputs_[0];
+  SideOf(side).cross = outputs_[0];
   return Status();
 }
 
 Status U2Runner::EnsurePools(DecoderSide which, int64_t rows) {
-  Side& side = which == DecoderSide::kLeft ? left_ : right_;
+  Side& side = SideOf(which);
   rows = device_.PadRows(rows);
   const size_t bytes = static_cast<size_t>(rows) * 2 * model_.info.encoder_width * sizeof(float);
   side.pools.resize(side.layers);
   for (auto& pool : side.pools) {
     if (pool && pool->size() >= bytes) continue;
     pool.reset();
-    TING_ASSIGN_OR_RETURN(pool, device_.Allocate(bytes));
+    TING_ASSIGN_OR_RETURN(pool, device_.Allocate(bytes + bytes / 4));  // growing makes a GPU wait, and record anew
   }
   side.pool_rows = rows;
   return Status();
 }
 
 Result<StepOutput> U2Runner::Decode(DecoderSide which, const TreeRows& rows) {
-  Side& side = which == DecoderSide::kLeft ? left_ : right_;
+  Side& side = SideOf(which);
   TING_ASSIGN_OR_RETURN(Executor * executor, Find(std::string("decoder_") + SideName(which)));
   std::vector<StepInput> inputs{HostInput(rows.tokens),
                                 HostInput(rows.positions),
@@ -118,15 +118,21 @@ Status U2Runner::QueueScore(DecoderSide side, const TokenTree& tree) {
   TING_ASSIGN_OR_RETURN(const StepOutput hidden, Decode(side, tree.rows));
   TING_ASSIGN_OR_RETURN(Executor * executor, Find(std::string("score_") + SideName(side)));
   const StepInput inputs[] = {{hidden.tensor}, HostInput(tree.target_rows), HostInput(tree.target_ids)};
-  return executor->Run(inputs, {}, {}, *stream_, &outputs_);
+  TING_RETURN_IF_ERROR(executor->Run(inputs, {}, {}, *stream_, &outputs_));
+  SideOf(side).scores = outputs_[0];
+  return Status();
 }
 
-Status U2Runner::Score(DecoderSide side, const TokenTree& tree, std::vector<float>* target_logp) {
-  TING_RETURN_IF_ERROR(QueueScore(side, tree));
-  TING_RETURN_IF_ERROR(FetchOutputs());
-  const float* logp = outputs_[0].tensor.as<float>();
-  target_logp->assign(logp, logp + outputs_[0].tensor.num_elements());
-  return Status();
+Result<std::vector<std::vector<float>>> U2Runner::FetchScores(std::span<const DecoderSide> sides) {
+  std::vector<StepOutput> outputs;
+  for (const DecoderSide side : sides) outputs.push_back(SideOf(side).scores);
+  TING_RETURN_IF_ERROR(Fetch(outputs));
+  std::vector<std::vector<float>> scores;
+  for (const StepOutput& output : outputs) {
+    const float* logp = output.tensor.as<float>();
+    scores.emplace_back(logp, logp + output.tensor.num_elements());
+  }
+  return scores;
 }
 
 Status U2Runner::BeginSearch(int64_t max_rows) { return EnsurePools(DecoderSide::kLeft, max_rows); }
@@ -136,21 +142,21 @@ Status U2Runner::Step(const StepRows& rows, int k, std::vector<float>* logp, std
   TING_ASSIGN_OR_RETURN(Executor * executor, Find("next_left"));
   const StepInput input{hidden.tensor};
   TING_RETURN_IF_ERROR(executor->Run({&input, 1}, {{"K", k}}, {}, *stream_, &outputs_));
-  TING_RETURN_IF_ERROR(FetchOutputs());
+  TING_RETURN_IF_ERROR(Fetch(outputs_));
   logp->assign(outputs_[0].tensor.as<float>(), outputs_[0].tensor.as<float>() + outputs_[0].tensor.num_elements());
   ids->assign(outputs_[1].tensor.as<int32_t>(), outputs_[1].tensor.as<int32_t>() + outputs_[1].tensor.num_elements());
   return Status();
 }
 
-Status U2Runner::FetchOutputs() {
+Status U2Runner::Fetch(std::span<StepOutput> outputs) {
   if (device_.uses_host_memory()) return Status();
   size_t bytes = 0;
-  for (const StepOutput& output : outputs_) bytes += AlignUp(output.tensor.bytes());
+  for (const StepOutput& output : outputs) bytes += AlignUp(output.tensor.bytes());
   if (!fetched_ || fetched_->size() < bytes) {
-    TING_ASSIGN_OR_RETURN(fetched_, device_.AllocateHost(bytes));
+    TING_ASSIGN_OR_RETURN(fetched_, device_.AllocateHost(bytes + bytes / 4));
   }
   std::byte* at = fetched_->data();
-  for (StepOutput& output : outputs_) {
+  for (StepOutput& output : outputs) {
     TING_RETURN_IF_ERROR(stream_->CopyToHost(at, output.tensor.data, output.tensor.bytes()));
     output.tensor.data = at;
     at += AlignUp(output.tensor.bytes());

@@ -39,9 +39,10 @@ class U2Runner : public StepScorer {
 
   // Keys and values of all decoder layers for the encoder rows; needed before Score and the search steps.
   Status PrepareDecoder(DecoderSide side, const StepOutput& encoder);
-  // Log-probabilities of the tree's targets, in their order. QueueScore leaves them on the device.
-  Status Score(DecoderSide side, const TokenTree& tree, std::vector<float>* target_logp);
+  // Log-probabilities of the tree's targets, in their order: QueueScore leaves them on the device, FetchScores waits
+  // for those of the named sides.
   Status QueueScore(DecoderSide side, const TokenTree& tree);
+  Result<std::vector<std::vector<float>>> FetchScores(std::span<const DecoderSide> sides);
   // Starts an attention search over at most `max_rows` rows, then extends it step by step (left decoder).
   Status BeginSearch(int64_t max_rows);
   Status Step(const StepRows& rows, int k, std::vector<float>* logp, std::vector<int32_t>* ids) override;
@@ -54,12 +55,12 @@ class U2Runner : public StepScorer {
   Result<Executor*> Find(const std::string& graph);
   Status EnsurePools(DecoderSide side, int64_t rows);
   Result<StepOutput> Decode(DecoderSide side, const TreeRows& rows);
-  // The outputs where the host can read them: as they are, or copied, when this waits for the device.
-  Status FetchOutputs();
+  // Outputs where the host can read them: as they are, or copied, when this waits for the device.
+  Status Fetch(std::span<StepOutput> outputs);
 
   // One decoder's state between calls.
   struct Side {
-    StepOutput cross;
+    StepOutput cross, scores;
     std::vector<std::unique_ptr<DeviceBuffer>> pools;  // one a layer, f32 [pool_rows, 2D]
     int64_t pool_rows = 0;
     int layers = 0;
@@ -71,6 +72,7 @@ class U2Runner : public StepScorer {
   bool profile_ = false;
   std::map<std::string, std::unique_ptr<Executor>>
       executors_;  // created on first use, so that unused ones cost nothing
+  Side& SideOf(DecoderSide side) { return side == DecoderSide::kLeft ? left_ : right_; }
   Side left_, right_;
   std::vector<StepOutput> outputs_;
   std::unique_ptr<DeviceBuffer> fetched_;  // outputs on the host, where the device has memory of its own

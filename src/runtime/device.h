@@ -27,7 +27,15 @@ class DeviceBuffer {
   virtual size_t size() const = 0;
 };
 
-// The work of one step as a device has recorded it, ready to run again.
+// A point in a stream's work that the host can wait for.
+class Event {
+ public:
+  virtual ~Event() = default;
+  virtual Status Record(Stream& stream) = 0;  // behind what has been queued so far
+  virtual Status Wait() = 0;                  // until the device is past the last Record; at once where there was none
+};
+
+// The work of one step as a device has recorded it, ready to run again. May be destroyed while it runs.
 class Recording {
  public:
   virtual ~Recording() = default;
@@ -41,6 +49,8 @@ class Device {
   // Host memory for copies from and to the device.
   virtual Result<std::unique_ptr<DeviceBuffer>> AllocateHost(size_t bytes) { return Allocate(bytes); }
   virtual Result<std::unique_ptr<Stream>> CreateStream() = 0;
+  // Of a device whose streams have done their work when a call returns, unless it says otherwise.
+  virtual Result<std::unique_ptr<Event>> CreateEvent();
   // Before the calling thread uses the device: a machine may have several.
   virtual Status MakeCurrent() { return Status(); }
   // Implementations, best first; the first that does not refuse a node runs it.

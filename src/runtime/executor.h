@@ -19,6 +19,7 @@
 #include "runtime/device.h"
 #include "runtime/planner.h"
 #include "runtime/step_stage.h"
+#include "runtime/upload_ring.h"
 #include "ting/status.h"
 
 namespace ting {
@@ -73,7 +74,7 @@ class Executor {
   };
   using PlanKey = std::vector<int64_t>;
 
-  Executor(const Graph& graph, Device& device) : graph_(graph), device_(device) {}
+  Executor(const Graph& graph, Device& device) : graph_(graph), device_(device), uploads_(device) {}
   Status CreateKernels(const WeightStore& weights);
   void FindLifetimes();
   Status BindInputs(std::span<const StepInput> inputs, const std::map<std::string, int64_t>& sizes);
@@ -118,7 +119,7 @@ class Executor {
   std::map<std::string, size_t> staged_counts_;
   std::map<std::string, int32_t> counts_;
   std::map<ValueId, size_t> staged_inputs_;
-  std::unique_ptr<DeviceBuffer> stage_host_;
+  UploadRing uploads_;
 
   std::map<PlanKey, Plan> plans_;  // one, under the empty key, where nothing is recorded
   int64_t runs_ = 0;

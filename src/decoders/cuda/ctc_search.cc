@@ -69,9 +69,11 @@ struct CudaCtcSearch::Memory {
   cuda_ctc::SearchOutput output() const {
     return {sequences.get(), hypothesis_headers.get(), tokens.get(), token_times.get(), peaks.get()};
   }
+  // Growing frees memory, for which the whole device waits: by a quarter more than is needed, so that it is soon over.
+  static int64_t WithRoom(int64_t size) { return size + size / 4; }
   Status GrowSlots(int64_t size) {
     if (size <= slots) return {};
-    slots = 0;
+    slots = 0, size = WithRoom(size);
     TING_RETURN_IF_ERROR(Allocate(size, &nodes));
     TING_RETURN_IF_ERROR(Allocate(size, &times));
     TING_RETURN_IF_ERROR(Allocate(size, &staged_tokens));
@@ -83,12 +85,12 @@ struct CudaCtcSearch::Memory {
   }
   Status GrowHeaders(int sequences_needed, int64_t hypotheses_needed) {
     if (sequences_needed > num_sequences) {
-      num_sequences = 0;
+      num_sequences = 0, sequences_needed = static_cast<int>(WithRoom(sequences_needed));
       TING_RETURN_IF_ERROR(Allocate(sequences_needed, &sequences));
       num_sequences = sequences_needed;
     }
     if (hypotheses_needed > hypotheses) {
-      hypotheses = 0;
+      hypotheses = 0, hypotheses_needed = WithRoom(hypotheses_needed);
       TING_RETURN_IF_ERROR(Allocate(hypotheses_needed, &hypothesis_headers));
       hypotheses = hypotheses_needed;
     }
@@ -96,7 +98,7 @@ struct CudaCtcSearch::Memory {
   }
   Status GrowRows(int64_t rows_needed) {
     if (rows_needed <= rows) return {};
-    rows = 0;
+    rows = 0, rows_needed = WithRoom(rows_needed);
     TING_RETURN_IF_ERROR(Allocate(rows_needed, &peaks));
     rows = rows_needed;
     return {};
