@@ -31,6 +31,9 @@ class DeviceStages {
   virtual Result<const float*> Features(std::span<const std::span<const float>> utterances, const RowSet& rows,
                                         ThreadPool& pool, Stream& stream) = 0;
 
+  // Gives back the memory of the features. Nothing may be running.
+  virtual void ReleaseMemory() = 0;
+
   // The searches, queued; `max_beam` is the widest that the device does.
   virtual int max_beam() const = 0;
   virtual Status QueueGreedy(const TopKRows& rows, int32_t blank_id, Stream& stream) = 0;

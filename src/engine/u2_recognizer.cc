@@ -153,9 +153,10 @@ std::vector<RecognitionResult> U2Recognizer::Recognize(std::span<const Audio> ba
     const auto resolved = Resolve(options);
     if (!resolved.ok()) return fail(resolved.status()), results;
     NBestLists nbest;
-    const Status status = RunStep(batch, *resolved, step, results, nbest);
-    if (status.code() == StatusCode::kResourceExhausted && nbest.size() > 1) {
-      return RecognizeHalves(batch, options, times);
+    Status status = RunStep(batch, *resolved, step, results, nbest);
+    if (status.code() == StatusCode::kResourceExhausted) {
+      if (nbest.size() > 1) return RecognizeHalves(batch, options, times);
+      status = RunStep(batch, *resolved, step, results, nbest);  // alone in the memory that other steps have held
     }
     if (!status.ok()) return fail(CauseOf(status)), results;
     {
@@ -181,12 +182,6 @@ Status U2Recognizer::CauseOf(const Status& status) {
 
 std::vector<RecognitionResult> U2Recognizer::RecognizeHalves(std::span<const Audio> batch, const DecodeOptions& options,
                                                              StageTimes* times) {
-  // What the failed step queued may still use what its halves are about to replace.
-  if (const Status status = runner_->stream().Synchronize(); !status.ok()) {
-    std::vector<RecognitionResult> results(batch.size());
-    for (RecognitionResult& result : results) result.status = status;
-    return results;
-  }
   const size_t half = batch.size() / 2;
   std::vector<RecognitionResult> results = Recognize(batch.first(half), options, times);
   std::vector<RecognitionResult> rest = Recognize(batch.subspan(half), options, times);
@@ -211,13 +206,28 @@ Status U2Recognizer::ComputeFeatures(std::span<const Audio> batch, std::vector<R
 
 Status U2Recognizer::RunStep(std::span<const Audio> batch, const DecodeOptions& options, StageTimes& times,
                              std::vector<RecognitionResult>& results, NBestLists& nbest) {
+  Status status = ComputeStep(batch, options, times, results, nbest);
+  if (status.code() != StatusCode::kResourceExhausted || IsTooLarge()) return status;
+  too_many_rows_ = std::min<int64_t>(too_many_rows_, features_.rows().num_rows());
+  TING_RETURN_IF_ERROR(runner_->ReleaseMemory());
+  if (stages_) stages_->ReleaseMemory();
+  return status;
+}
+
+bool U2Recognizer::IsTooLarge() const {
+  return features_.utterances().size() > 1 && features_.rows().num_rows() >= too_many_rows_;
+}
+
+Status U2Recognizer::ComputeStep(std::span<const Audio> batch, const DecodeOptions& options, StageTimes& times,
+                                 std::vector<RecognitionResult>& results, NBestLists& nbest) {
   {
     const StageTimer timer(times.frontend_ms);
     const Status status = ComputeFeatures(batch, results);
-    nbest.resize(features_.utterances().size());
+    nbest.assign(features_.utterances().size(), {});
     TING_RETURN_IF_ERROR(status);
   }
   if (nbest.empty()) return Status();
+  if (IsTooLarge()) return ResourceExhausted("{} frames did not fit before", features_.rows().num_rows());
   StepOutput encoder;
   {
     const StageTimer timer(times.encoder_ms);

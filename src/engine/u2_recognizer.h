@@ -6,6 +6,7 @@
 // src/text writes.
 #pragma once
 
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -58,9 +59,14 @@ class U2Recognizer : public Recognizer {
 
   // Options with the model's defaults filled in, or why they make no sense for it.
   Result<DecodeOptions> Resolve(const DecodeOptions& options) const;
-  // `nbest` has as many lists as there are utterances in the step, also when it fails.
+  // `nbest` has as many lists as there are utterances in the step, also when it fails. A step that does not fit into
+  // the device's memory gives back all that steps hold, so that the next, smaller one has it for itself, and its size
+  // is not tried again.
   Status RunStep(std::span<const Audio> batch, const DecodeOptions& options, StageTimes& times,
                  std::vector<RecognitionResult>& results, NBestLists& nbest);
+  bool IsTooLarge() const;
+  Status ComputeStep(std::span<const Audio> batch, const DecodeOptions& options, StageTimes& times,
+                     std::vector<RecognitionResult>& results, NBestLists& nbest);
   bool SearchesOnDevice(const DecodeOptions& options) const;
   int SymbolsOf(const DecodeOptions& options) const;  // of a frame, for the search
   Status SearchCtc(const StepOutput& encoder, const DecodeOptions& options, StageTimes& times, NBestLists& nbest);
@@ -79,8 +85,9 @@ class U2Recognizer : public Recognizer {
   ThreadPool pool_;
   std::shared_ptr<Device> device_;
   std::unique_ptr<U2Runner> runner_;
-  std::unique_ptr<DeviceStages> stages_;  // null: features and searches on the CPU
-  std::unique_ptr<Event> encoded_;        // behind the encoder and the CTC head of the step
+  std::unique_ptr<DeviceStages> stages_;                         // null: features and searches on the CPU
+  std::unique_ptr<Event> encoded_;                               // behind the encoder and the CTC head of the step
+  int64_t too_many_rows_ = std::numeric_limits<int64_t>::max();  // feature frames of several utterances
   const float* step_features_ = nullptr;  // of the step, in the device's memory where stages_ is set
   Fbank fbank_;
   FeatureBatch features_;

@@ -164,6 +164,17 @@ Status U2Runner::Fetch(std::span<StepOutput> outputs) {
   return stream_->Synchronize();
 }
 
+Status U2Runner::ReleaseMemory() {
+  TING_RETURN_IF_ERROR(stream_->Synchronize());
+  for (auto& [name, executor] : executors_) executor->ReleaseMemory();
+  for (Side* side : {&left_, &right_}) {
+    side->cross = side->scores = {};
+    side->pools.clear();
+    side->pool_rows = 0;
+  }
+  return Status();
+}
+
 std::vector<NodeProfile> U2Runner::Profile() const {
   std::vector<NodeProfile> profile;
   for (const auto& [name, executor] : executors_) {

@@ -47,6 +47,9 @@ class U2Runner : public StepScorer {
   Status BeginSearch(int64_t max_rows);
   Status Step(const StepRows& rows, int k, std::vector<float>* logp, std::vector<int32_t>* ids) override;
 
+  // Gives back what earlier steps needed, once they are done; what they left on the device goes with it.
+  Status ReleaseMemory();
+
   std::vector<NodeProfile> Profile() const;
   Stream& stream() { return *stream_; }
 

@@ -52,6 +52,9 @@ class Executor {
   Status Run(std::span<const StepInput> inputs, const std::map<std::string, int64_t>& sizes, const StepOptions& options,
              Stream& stream, std::vector<StepOutput>* outputs);
 
+  // Gives back the memory of earlier steps; their outputs go with it. Nothing may be running.
+  void ReleaseMemory() { plans_.clear(), arena_.reset(); }
+
   void EnableProfile() { profile_ = true; }
   std::vector<NodeTime> Profile() const { return times_; }
   const std::vector<std::string>& refusals() const { return refusals_; }

@@ -29,6 +29,8 @@ class CudaStages : public DeviceStages {
   Result<const float*> Features(std::span<const std::span<const float>> utterances, const RowSet& rows,
                                 ThreadPool& pool, Stream& stream) override;
 
+  void ReleaseMemory() override { packed_.reset(), features_.reset(); }
+
   int max_beam() const override { return CudaCtcSearch::kMaxBeam; }
   Status QueueGreedy(const TopKRows& rows, int32_t blank_id, Stream& stream) override {
     TING_RETURN_IF_ERROR(search_.Greedy(RowsOf(rows), blank_id, HandleOf(stream)));
