@@ -56,6 +56,10 @@ struct DecodeOptions {
   std::optional<float> reverse_weight;
   float length_penalty = 0.0F;  // attention mode: score / length ^ length_penalty
   float blank_penalty = 0.0F;   // subtracted from the blank's logit before the softmax
+  // Prefix beam search and rescoring: frames whose blank is more probable than this (in (0, 1), say 0.99) are taken as
+  // blank alone, which is faster. None: every frame is searched, as WeNet does. A skipped frame gives up the alignments
+  // that have a token in it, which are at most 1 - its blank's probability.
+  std::optional<float> blank_skip;
   // Encoder frames a row may look ahead and back: 0 is full context. Only models trained with dynamic
   // chunks give sensible text otherwise. num_left_chunks < 0: all of the past.
   int chunk_frames = 0;

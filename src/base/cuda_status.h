@@ -1,16 +1,60 @@
 // src/base/cuda_status.h
 // SPDX-License-Identifier: Apache-2.0
 //
-// A CUDA call's error as a Status. Includes no CUDA header: base needs none, and who calls CUDA has included it.
+// A CUDA call's error as a Status. For code that calls CUDA only: base itself needs no toolkit.
 #pragma once
+
+#include <cuda_runtime_api.h>
 
 #include "base/status_macros.h"
 
-#define TING_RETURN_IF_CUDA_ERROR(expr)                                                                           \
-  do {                                                                                                            \
-    if (const cudaError_t ting_cuda_error = (expr); ting_cuda_error != cudaSuccess) {                             \
-      return ::ting::Status(ting_cuda_error == cudaErrorMemoryAllocation ? ::ting::StatusCode::kResourceExhausted \
-                                                                         : ::ting::StatusCode::kUnavailable,      \
-                            ::fmt::format("CUDA: {} ({})", cudaGetErrorString(ting_cuda_error), #expr));          \
-    }                                                                                                             \
+namespace ting {
+
+// Whether a process that got this error can use the device no more: every later call repeats it. Memory that a kernel
+// should not have touched is among them; the other GPUs of the process go on.
+inline bool LosesGpu(cudaError_t error) {
+  switch (error) {
+    case cudaErrorDevicesUnavailable:
+    case cudaErrorSystemNotReady:
+    case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalAddress:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorAssert:
+    case cudaErrorLaunchFailure:
+    case cudaErrorLaunchTimeout:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// Running out of memory and losing the device have codes of their own. The runtime forgets the error, so that a later
+// look at the last one does not find it again.
+inline Status CudaErrorStatus(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return Status();
+  (void)cudaGetLastError();
+  if (error == cudaErrorMemoryAllocation) {
+    return ResourceExhausted("the GPU is out of memory ({}); use a smaller batch or raise --gpu-memory", what);
+  }
+  if (error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver) {
+    return FailedPrecondition("no usable GPU: {}; use --device cpu", cudaGetErrorString(error));
+  }
+  if (LosesGpu(error)) {
+    return Unavailable("the GPU is lost to this process: {} ({}); start again", cudaGetErrorString(error), what);
+  }
+  return Internal("CUDA: {} ({}, in {})", cudaGetErrorString(error), cudaGetErrorName(error), what);
+}
+
+}  // namespace ting
+
+#define TING_RETURN_IF_CUDA_ERROR(expr)                                               \
+  do {                                                                                \
+    if (const cudaError_t ting_cuda_error = (expr); ting_cuda_error != cudaSuccess) { \
+      return ::ting::CudaErrorStatus(ting_cuda_error, #expr);                         \
+    }                                                                                 \
   } while (false)

@@ -37,6 +37,10 @@ Status FailedPrecondition(fmt::format_string<Args...> format, Args&&... args) {
   return Status(StatusCode::kFailedPrecondition, fmt::format(format, std::forward<Args>(args)...));
 }
 template <typename... Args>
+Status Cancelled(fmt::format_string<Args...> format, Args&&... args) {
+  return Status(StatusCode::kCancelled, fmt::format(format, std::forward<Args>(args)...));
+}
+template <typename... Args>
 Status Unavailable(fmt::format_string<Args...> format, Args&&... args) {
   return Status(StatusCode::kUnavailable, fmt::format(format, std::forward<Args>(args)...));
 }

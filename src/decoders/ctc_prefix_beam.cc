@@ -52,9 +52,33 @@ Status CtcPrefixBeam::AcceptFrames(const CtcFrames& frames) {
                                ids[i], logp[i], num_frames_);
       }
     }
-    AcceptFrame(logp, ids);
+    if (const auto blank = SkippedBlank(logp, ids)) {
+      AcceptBlankAlone(*blank);
+    } else {
+      AcceptFrame(logp, ids);
+    }
+    ++num_frames_;
   }
   return {};
+}
+
+std::optional<float> CtcPrefixBeam::SkippedBlank(const float* logp, const int32_t* ids) const {
+  for (int i = 0; i < options_.token_beam; ++i) {
+    if (ids[i] == options_.blank_id && logp[i] > options_.blank_skip_logp) return logp[i];
+  }
+  return std::nullopt;
+}
+
+// What AddBlank and Prune would do: sums with one number keep the order of the scores.
+void CtcPrefixBeam::AcceptBlankAlone(double logp) {
+  for (Entry& entry : beam_) {
+    const int32_t times = entry.times();
+    const double viterbi = entry.viterbi();
+    entry.score = entry.blank = entry.score + logp;
+    entry.viterbi_blank = viterbi + logp;
+    entry.token = entry.viterbi_token = -kInf;
+    entry.times_blank = times, entry.times_token = -1;
+  }
 }
 
 void CtcPrefixBeam::AcceptFrame(const float* logp, const int32_t* ids) {
@@ -68,7 +92,6 @@ void CtcPrefixBeam::AcceptFrame(const float* logp, const int32_t* ids) {
     }
   }
   Prune();
-  ++num_frames_;
 }
 
 void CtcPrefixBeam::AddBlank(double logp) {

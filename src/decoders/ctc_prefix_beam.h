@@ -9,6 +9,10 @@
 // Numerics    double; additions in the reference's order, so that near-ties fall the same way
 // Ties        prefixes of equal score: the one that was touched first in the frame (tokens best first, within a
 //             token the old beam best first): the order of a Python dict under a stable sort
+// Blank skip  a frame whose blank is more probable than a threshold is taken as if blank were its only symbol: all
+//             members stay, in order, and nothing is ranked. Not exact but bounded: only alignments with a token in a
+//             skipped frame are given up, so that the probability of a prefix (exp of its score, where nothing was
+//             pruned) falls by at most the sum of (1 - blank's probability) over the skipped frames
 // Complexity  O(T beam token_beam); no hashing but for the survivors of a frame: the only prefixes of a frame that
 //             can coincide are a member of the beam and the extension of its parent, which is also in the beam
 // Reference   WeNet ctc_prefix_beam_search, Python. Kept with its quirks: the path of a repeated token keeps the
@@ -16,6 +20,8 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
+#include <optional>
 #include <vector>
 
 #include "decoders/child_map.h"
@@ -28,6 +34,11 @@ struct PrefixBeamOptions {
   int beam = 10;        // prefixes kept after a frame
   int token_beam = 10;  // symbols looked at in a frame: WeNet's is the same number as beam; at most V
   int32_t blank_id = 0;
+  // Frames in which blank is among these symbols with a log-probability above this are skipped. +inf: none is, the
+  // search is the reference's.
+  float blank_skip_logp = std::numeric_limits<float>::infinity();
+
+  bool operator==(const PrefixBeamOptions&) const = default;
 };
 
 struct PrefixHypothesis {
@@ -91,6 +102,9 @@ class CtcPrefixBeam {
   };
 
   void AcceptFrame(const float* logp, const int32_t* ids);
+  // The blank's log-probability in a frame that is to be skipped.
+  std::optional<float> SkippedBlank(const float* logp, const int32_t* ids) const;
+  void AcceptBlankAlone(double logp);
   void AddToken(int32_t token, double logp);
   void AddBlank(double logp);
   void Repeat(int32_t index, double logp);

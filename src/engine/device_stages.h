@@ -31,12 +31,16 @@ class DeviceStages {
   virtual Result<const float*> Features(std::span<const std::span<const float>> utterances, const RowSet& rows,
                                         ThreadPool& pool, Stream& stream) = 0;
 
-  // The searches; `max_beam` is the widest that the device does. Results wait for the stream.
+  // Gives back the memory of the features. Nothing may be running.
+  virtual void ReleaseMemory() = 0;
+
+  // The searches, queued; `max_beam` is the widest that the device does.
   virtual int max_beam() const = 0;
-  virtual Result<std::vector<GreedyResult>> Greedy(const TopKRows& rows, int32_t blank_id, Stream& stream) = 0;
-  virtual Result<std::vector<std::vector<PrefixHypothesis>>> PrefixBeam(const TopKRows& rows,
-                                                                        const PrefixBeamOptions& options,
-                                                                        Stream& stream) = 0;
+  virtual Status QueueGreedy(const TopKRows& rows, int32_t blank_id, Stream& stream) = 0;
+  virtual Status QueuePrefixBeam(const TopKRows& rows, const PrefixBeamOptions& options, Stream& stream) = 0;
+  // Of the search that was queued last; they wait for it, and not for what was queued behind it.
+  virtual Result<std::vector<GreedyResult>> GreedyResults(int num_sequences) = 0;
+  virtual Result<std::vector<std::vector<PrefixHypothesis>>> PrefixResults(int num_sequences) = 0;
 };
 
 // What these ask of a device at the least: samples as int16 in, features in f32 out, about 20,000 operations a frame

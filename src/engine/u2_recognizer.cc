@@ -95,6 +95,7 @@ Result<std::unique_ptr<U2Recognizer>> U2Recognizer::Create(std::shared_ptr<const
   TING_ASSIGN_OR_RETURN(recognizer->runner_, U2Runner::Create(*recognizer->model_, *recognizer->device_,
                                                               {options.profile, options.count_work}));
   TING_ASSIGN_OR_RETURN(recognizer->stages_, CreateDeviceStages(*recognizer->device_, features));
+  TING_ASSIGN_OR_RETURN(recognizer->encoded_, recognizer->device_->CreateEvent());
   return recognizer;
 }
 
@@ -135,6 +136,9 @@ Result<DecodeOptions> U2Recognizer::Resolve(const DecodeOptions& options) const 
   if (!std::isfinite(options.blank_penalty) || !std::isfinite(options.length_penalty)) {
     return InvalidArgument("the penalties must be finite numbers");
   }
+  if (options.blank_skip && !(*options.blank_skip > 0 && *options.blank_skip < 1)) {
+    return InvalidArgument("blank_skip {}; use a probability between 0 and 1", *options.blank_skip);
+  }
   return resolved;
 }
 
@@ -148,20 +152,17 @@ std::vector<RecognitionResult> U2Recognizer::Recognize(std::span<const Audio> ba
   };
   try {
     StageTimes step;
-    const RunnerWork work = runner_->work();
+    RunnerWork work = runner_->work();
     const auto resolved = Resolve(options);
     if (!resolved.ok()) return fail(resolved.status()), results;
-    {
-      const StageTimer timer(step.frontend_ms);
-      if (const Status status = ComputeFeatures(batch, results); !status.ok()) return fail(status), results;
+    NBestLists nbest;
+    Status status = RunStep(batch, *resolved, step, results, nbest);
+    if (status.code() == StatusCode::kResourceExhausted) {
+      if (nbest.size() > 1) return RecognizeHalves(batch, options, times);
+      work = runner_->work();
+      status = RunStep(batch, *resolved, step, results, nbest);  // alone in the memory that other steps have held
     }
-    NBestLists nbest(features_.utterances().size());
-    if (!nbest.empty()) {
-      const Status status = RunStep(*resolved, step, nbest);
-      if (status.code() == StatusCode::kResourceExhausted && nbest.size() > 1)
-        return RecognizeHalves(batch, options, times);
-      if (!status.ok()) return fail(status), results;
-    }
+    if (!status.ok()) return fail(CauseOf(status)), results;
     {
       const StageTimer timer(step.text_ms);
       for (size_t i = 0; i < nbest.size(); ++i) {
@@ -175,6 +176,13 @@ std::vector<RecognitionResult> U2Recognizer::Recognize(std::span<const Audio> ba
     fail(ResourceExhausted("out of memory; use a smaller batch or shorter audio"));
   }
   return results;
+}
+
+// A library between us and a device that is lost says no more than that it failed.
+Status U2Recognizer::CauseOf(const Status& status) {
+  if (status.code() != StatusCode::kInternal) return status;
+  const Status device = runner_->stream().Synchronize();
+  return device.code() == StatusCode::kUnavailable ? device : status;
 }
 
 std::vector<RecognitionResult> U2Recognizer::RecognizeHalves(std::span<const Audio> batch, const DecodeOptions& options,
@@ -219,7 +227,30 @@ void U2Recognizer::AddLeastTimes(std::span<const Audio> batch, const DecodeOptio
   times.search_least_ms += LeastSeconds(SearchWork(rows, options.beam), *peaks) * 1e3;
 }
 
-Status U2Recognizer::RunStep(const DecodeOptions& options, StageTimes& times, NBestLists& nbest) {
+Status U2Recognizer::RunStep(std::span<const Audio> batch, const DecodeOptions& options, StageTimes& times,
+                             std::vector<RecognitionResult>& results, NBestLists& nbest) {
+  Status status = ComputeStep(batch, options, times, results, nbest);
+  if (status.code() != StatusCode::kResourceExhausted || IsTooLarge()) return status;
+  too_many_rows_ = std::min<int64_t>(too_many_rows_, features_.rows().num_rows());
+  TING_RETURN_IF_ERROR(runner_->ReleaseMemory());
+  if (stages_) stages_->ReleaseMemory();
+  return status;
+}
+
+bool U2Recognizer::IsTooLarge() const {
+  return features_.utterances().size() > 1 && features_.rows().num_rows() >= too_many_rows_;
+}
+
+Status U2Recognizer::ComputeStep(std::span<const Audio> batch, const DecodeOptions& options, StageTimes& times,
+                                 std::vector<RecognitionResult>& results, NBestLists& nbest) {
+  {
+    const StageTimer timer(times.frontend_ms);
+    const Status status = ComputeFeatures(batch, results);
+    nbest.assign(features_.utterances().size(), {});
+    TING_RETURN_IF_ERROR(status);
+  }
+  if (nbest.empty()) return Status();
+  if (IsTooLarge()) return ResourceExhausted("{} frames did not fit before", features_.rows().num_rows());
   const bool on_host = stages_ == nullptr;
   if (options.mode == DecodeMode::kAttention) {
     StepOutput encoder;
@@ -231,12 +262,11 @@ Status U2Recognizer::RunStep(const DecodeOptions& options, StageTimes& times, NB
     const StageTimer timer(times.decoder_ms);
     return SearchAttention(encoder, options, nbest);
   }
-  const int k = options.mode == DecodeMode::kGreedy ? 1 : std::min(options.beam, model_->info.vocab_size);
   EncodedTopK encoded;
   {
     const StageTimer timer(times.encoder_ms);
-    TING_ASSIGN_OR_RETURN(encoded,
-                          runner_->EncodeTopK(step_features_, on_host, features_.rows(), k, StepOptionsOf(options)));
+    TING_ASSIGN_OR_RETURN(encoded, runner_->EncodeTopK(step_features_, on_host, features_.rows(), SymbolsOf(options),
+                                                       StepOptionsOf(options)));
   }
   TING_RETURN_IF_ERROR(SearchCtc(encoded.top, options, times, nbest));
   if (options.mode != DecodeMode::kRescoring) return Status();
@@ -244,18 +274,19 @@ Status U2Recognizer::RunStep(const DecodeOptions& options, StageTimes& times, NB
   return Rescore(encoded.encoder, options, nbest);
 }
 
+bool U2Recognizer::SearchesOnDevice(const DecodeOptions& options) const {
+  return stages_ && options.beam <= stages_->max_beam();
+}
+
+int U2Recognizer::SymbolsOf(const DecodeOptions& options) const {
+  return options.mode == DecodeMode::kGreedy ? 1 : std::min(options.beam, model_->info.vocab_size);
+}
+
 Status U2Recognizer::SearchCtc(const TopKRows& top, const DecodeOptions& options, StageTimes& times,
                                NBestLists& nbest) {
+  if (SearchesOnDevice(options)) return SearchOnDevice(top, options, times, nbest);
   const bool greedy = options.mode == DecodeMode::kGreedy;
   const auto k = static_cast<int>(top.logp.tensor.shape[1]);
-  if (stages_ && k <= stages_->max_beam() && options.beam <= stages_->max_beam()) {
-    {
-      const StageTimer timer(times.encoder_ms);
-      TING_RETURN_IF_ERROR(runner_->stream().Synchronize());  // for the times alone
-    }
-    const StageTimer timer(times.search_ms);
-    return SearchOnDevice(top, options, nbest);
-  }
   const float* logp = nullptr;
   const int32_t* ids = nullptr;
   {
@@ -263,7 +294,7 @@ Status U2Recognizer::SearchCtc(const TopKRows& top, const DecodeOptions& options
     TING_RETURN_IF_ERROR(runner_->FetchTopK(top, &logp, &ids));
   }
   const StageTimer timer(times.search_ms);
-  if (!greedy) PrepareSearches({options.beam, k, model_->info.blank_id});
+  if (!greedy) PrepareSearches(SearchOptionsOf(options, k));
   std::vector<Status> statuses(nbest.size());
   const RowSet& rows = *top.logp.rows;
   pool_.ParallelFor(static_cast<int64_t>(nbest.size()), [&](int64_t b, int thread) {
@@ -279,24 +310,42 @@ Status U2Recognizer::SearchCtc(const TopKRows& top, const DecodeOptions& options
   return Status();
 }
 
-Status U2Recognizer::SearchOnDevice(const TopKRows& rows, const DecodeOptions& options, NBestLists& nbest) {
-  const int32_t blank_id = model_->info.blank_id;
-  if (options.mode == DecodeMode::kGreedy) {
-    TING_ASSIGN_OR_RETURN(auto found, stages_->Greedy(rows, blank_id, runner_->stream()));
+// The search is queued behind the encoder before anything is waited for. That the encoder is waited for by itself is
+// for the times alone, and costs the device nothing.
+Status U2Recognizer::SearchOnDevice(const TopKRows& top, const DecodeOptions& options, StageTimes& times,
+                                    NBestLists& nbest) {
+  const bool greedy = options.mode == DecodeMode::kGreedy;
+  {
+    const StageTimer timer(times.encoder_ms);
+    Stream& stream = runner_->stream();
+    TING_RETURN_IF_ERROR(encoded_->Record(stream));
+    const auto k = static_cast<int>(top.logp.tensor.shape[1]);
+    TING_RETURN_IF_ERROR(greedy ? stages_->QueueGreedy(top, model_->info.blank_id, stream)
+                                : stages_->QueuePrefixBeam(top, SearchOptionsOf(options, k), stream));
+    TING_RETURN_IF_ERROR(encoded_->Wait());
+  }
+  const StageTimer timer(times.search_ms);
+  const auto num_sequences = static_cast<int>(nbest.size());
+  if (greedy) {
+    TING_ASSIGN_OR_RETURN(auto found, stages_->GreedyResults(num_sequences));
     for (size_t b = 0; b < nbest.size(); ++b) nbest[b].push_back(HypothesisOf(std::move(found[b])));
     return Status();
   }
-  const int k = static_cast<int>(rows.logp.tensor.shape[1]);
-  TING_ASSIGN_OR_RETURN(auto found, stages_->PrefixBeam(rows, {options.beam, k, blank_id}, runner_->stream()));
+  TING_ASSIGN_OR_RETURN(auto found, stages_->PrefixResults(num_sequences));
   for (size_t b = 0; b < nbest.size(); ++b) {
     for (PrefixHypothesis& prefix : found[b]) nbest[b].push_back(HypothesisOf(std::move(prefix)));
   }
   return Status();
 }
 
+PrefixBeamOptions U2Recognizer::SearchOptionsOf(const DecodeOptions& options, int k) const {
+  PrefixBeamOptions search{.beam = options.beam, .token_beam = k, .blank_id = model_->info.blank_id};
+  if (options.blank_skip) search.blank_skip_logp = std::log(*options.blank_skip);
+  return search;
+}
+
 void U2Recognizer::PrepareSearches(const PrefixBeamOptions& options) {
-  const bool same = options.beam == search_options_.beam && options.token_beam == search_options_.token_beam;
-  if (same && !searches_.empty()) return;  // their arenas have grown already
+  if (options == search_options_ && !searches_.empty()) return;  // their arenas have grown already
   search_options_ = options;
   searches_.assign(pool_.num_threads(), CtcPrefixBeam(options));
 }
@@ -314,23 +363,23 @@ Status U2Recognizer::PrefixBeam(const CtcFrames& frames, CtcPrefixBeam& search, 
 
 Status U2Recognizer::Rescore(const StepOutput& encoder, const DecodeOptions& options, NBestLists& nbest) {
   const std::vector<TokenLists> tokens = TokensOf(nbest);
-  TokenTree left, right;
-  std::vector<float> left_logp, right_logp;
-  const auto score = [&](DecoderSide side, TokenDirection direction, TokenTree& tree,
-                         std::vector<float>& logp) -> Status {
-    tree = BuildTokenTree(tokens, direction, model_->info.sos_id, model_->info.eos_id);
-    return runner_->Score(side, encoder, tree, &logp);
-  };
-  TING_RETURN_IF_ERROR(score(DecoderSide::kLeft, TokenDirection::kLeftToRight, left, left_logp));
-  if (*options.reverse_weight > 0) {
-    TING_RETURN_IF_ERROR(score(DecoderSide::kRight, TokenDirection::kRightToLeft, right, right_logp));
+  const int32_t sos = model_->info.sos_id, eos = model_->info.eos_id;
+  std::vector<DecoderSide> sides{DecoderSide::kLeft};
+  const TokenTree left = BuildTokenTree(tokens, TokenDirection::kLeftToRight, sos, eos);
+  TING_RETURN_IF_ERROR(runner_->QueueScore(DecoderSide::kLeft, encoder, left));
+  TokenTree right;
+  if (*options.reverse_weight > 0) {  // its tree is built while the device scores the other
+    right = BuildTokenTree(tokens, TokenDirection::kRightToLeft, sos, eos);
+    TING_RETURN_IF_ERROR(runner_->QueueScore(DecoderSide::kRight, encoder, right));
+    sides.push_back(DecoderSide::kRight);
   }
+  TING_ASSIGN_OR_RETURN(std::vector<std::vector<float>> logp, runner_->FetchScores(sides));
+  logp.resize(2);
   const RescoringWeights weights{*options.ctc_weight, *options.reverse_weight};
   for (int b = 0; b < static_cast<int>(nbest.size()); ++b) {
     std::vector<double> ctc_scores;
     for (const TokenHypothesis& hypothesis : nbest[b]) ctc_scores.push_back(hypothesis.ctc_score);
-    TING_ASSIGN_OR_RETURN(auto rescored,
-                          ting::Rescore(b, ctc_scores, {&left, left_logp}, {&right, right_logp}, weights));
+    TING_ASSIGN_OR_RETURN(auto rescored, ting::Rescore(b, ctc_scores, {&left, logp[0]}, {&right, logp[1]}, weights));
     std::vector<TokenHypothesis> ordered;
     for (RescoredHypothesis& scored : rescored) {
       TokenHypothesis hypothesis = std::move(nbest[b][scored.index]);

@@ -6,6 +6,7 @@
 // src/text writes.
 #pragma once
 
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -54,6 +55,7 @@ class U2Recognizer : public Recognizer {
   // What a step that does not fit into the device's memory becomes.
   std::vector<RecognitionResult> RecognizeHalves(std::span<const Audio> batch, const DecodeOptions& options,
                                                  StageTimes* times);
+  Status CauseOf(const Status& status);
   Status ComputeFeatures(std::span<const Audio> batch, std::vector<RecognitionResult>& results);
   // The least times of the step that has run since `before`.
   void AddLeastTimes(std::span<const Audio> batch, const DecodeOptions& options, const RunnerWork& before,
@@ -61,9 +63,19 @@ class U2Recognizer : public Recognizer {
 
   // Options with the model's defaults filled in, or why they make no sense for it.
   Result<DecodeOptions> Resolve(const DecodeOptions& options) const;
-  Status RunStep(const DecodeOptions& options, StageTimes& times, NBestLists& nbest);
+  // `nbest` has as many lists as there are utterances in the step, also when it fails. A step that does not fit into
+  // the device's memory gives back all that steps hold, so that the next, smaller one has it for itself, and its size
+  // is not tried again.
+  Status RunStep(std::span<const Audio> batch, const DecodeOptions& options, StageTimes& times,
+                 std::vector<RecognitionResult>& results, NBestLists& nbest);
+  bool IsTooLarge() const;
+  Status ComputeStep(std::span<const Audio> batch, const DecodeOptions& options, StageTimes& times,
+                     std::vector<RecognitionResult>& results, NBestLists& nbest);
+  bool SearchesOnDevice(const DecodeOptions& options) const;
+  int SymbolsOf(const DecodeOptions& options) const;  // of a frame, for the search
   Status SearchCtc(const TopKRows& top, const DecodeOptions& options, StageTimes& times, NBestLists& nbest);
-  Status SearchOnDevice(const TopKRows& rows, const DecodeOptions& options, NBestLists& nbest);
+  Status SearchOnDevice(const TopKRows& top, const DecodeOptions& options, StageTimes& times, NBestLists& nbest);
+  PrefixBeamOptions SearchOptionsOf(const DecodeOptions& options, int k) const;  // of k symbols a frame
   void PrepareSearches(const PrefixBeamOptions& options);
   void Greedy(const CtcFrames& frames, std::vector<TokenHypothesis>& nbest) const;
   static Status PrefixBeam(const CtcFrames& frames, CtcPrefixBeam& search, std::vector<TokenHypothesis>& nbest);
@@ -76,7 +88,9 @@ class U2Recognizer : public Recognizer {
   ThreadPool pool_;
   std::shared_ptr<Device> device_;
   std::unique_ptr<U2Runner> runner_;
-  std::unique_ptr<DeviceStages> stages_;  // null: features and searches on the CPU
+  std::unique_ptr<DeviceStages> stages_;                         // null: features and searches on the CPU
+  std::unique_ptr<Event> encoded_;                               // behind the encoder and the CTC head of the step
+  int64_t too_many_rows_ = std::numeric_limits<int64_t>::max();  // feature frames of several utterances
   const float* step_features_ = nullptr;  // of the step, in the device's memory where stages_ is set
   Fbank fbank_;
   FeatureBatch features_;

@@ -118,21 +118,21 @@ Result<TensorView> U2Runner::CtcLogProbs(const StepOutput& encoder, const StepOp
 }
 
 Status U2Runner::EnsurePools(DecoderSide which, int64_t rows) {
-  Side& side = which == DecoderSide::kLeft ? left_ : right_;
+  Side& side = SideOf(which);
   rows = device_.PadRows(rows);
   const size_t bytes = static_cast<size_t>(rows) * 2 * model_.info.encoder_width * sizeof(float);
   side.pools.resize(side.layers);
   for (auto& pool : side.pools) {
     if (pool && pool->size() >= bytes) continue;
     pool.reset();
-    TING_ASSIGN_OR_RETURN(pool, device_.Allocate(bytes));
+    TING_ASSIGN_OR_RETURN(pool, device_.Allocate(bytes + bytes / 4));  // growing makes a GPU wait, and record anew
   }
   side.pool_rows = rows;
   return Status();
 }
 
 void U2Runner::AppendPools(DecoderSide which, std::vector<StepInput>& inputs) const {
-  const Side& side = which == DecoderSide::kLeft ? left_ : right_;
+  const Side& side = SideOf(which);
   for (const auto& pool : side.pools) {
     inputs.push_back({{pool->data(), DType::kF32, {side.pool_rows, 2 * model_.info.encoder_width}}});
   }
@@ -146,17 +146,21 @@ Status U2Runner::QueueScore(DecoderSide side, const StepOutput& encoder, const T
   AppendPools(side, inputs);
   inputs.push_back(HostInput(tree.target_rows));
   inputs.push_back(HostInput(tree.target_ids));
-  return executor->Run(inputs, {}, {}, *stream_, &outputs_);
+  TING_RETURN_IF_ERROR(executor->Run(inputs, {}, {}, *stream_, &outputs_));
+  SideOf(side).scores = outputs_.back();
+  return Status();
 }
 
-Status U2Runner::Score(DecoderSide side, const StepOutput& encoder, const TokenTree& tree,
-                       std::vector<float>* target_logp) {
-  TING_RETURN_IF_ERROR(QueueScore(side, encoder, tree));
-  StepOutput& scores = outputs_.back();
-  TING_RETURN_IF_ERROR(Fetch({&scores, 1}));
-  const float* logp = scores.tensor.as<float>();
-  target_logp->assign(logp, logp + scores.tensor.num_elements());
-  return Status();
+Result<std::vector<std::vector<float>>> U2Runner::FetchScores(std::span<const DecoderSide> sides) {
+  std::vector<StepOutput> outputs;
+  for (const DecoderSide side : sides) outputs.push_back(SideOf(side).scores);
+  TING_RETURN_IF_ERROR(Fetch(outputs));
+  std::vector<std::vector<float>> scores;
+  for (const StepOutput& output : outputs) {
+    const float* logp = output.tensor.as<float>();
+    scores.emplace_back(logp, logp + output.tensor.num_elements());
+  }
+  return scores;
 }
 
 Status U2Runner::BeginSearch(const StepOutput& encoder, int64_t max_rows) {
@@ -188,7 +192,7 @@ Status U2Runner::Fetch(std::span<StepOutput> outputs) {
   size_t bytes = 0;
   for (const StepOutput& output : outputs) bytes += AlignUp(output.tensor.bytes());
   if (!fetched_ || fetched_->size() < bytes) {
-    TING_ASSIGN_OR_RETURN(fetched_, device_.AllocateHost(bytes));
+    TING_ASSIGN_OR_RETURN(fetched_, device_.AllocateHost(bytes + bytes / 4));
   }
   std::byte* at = fetched_->data();
   for (StepOutput& output : outputs) {
@@ -197,6 +201,17 @@ Status U2Runner::Fetch(std::span<StepOutput> outputs) {
     at += AlignUp(output.tensor.bytes());
   }
   return stream_->Synchronize();
+}
+
+Status U2Runner::ReleaseMemory() {
+  TING_RETURN_IF_ERROR(stream_->Synchronize());
+  for (auto& [name, executor] : executors_) executor->ReleaseMemory();
+  for (Side* side : {&left_, &right_}) {
+    side->cross = side->scores = {};
+    side->pools.clear();
+    side->pool_rows = 0;
+  }
+  return Status();
 }
 
 std::vector<NodeProfile> U2Runner::Profile() const {

@@ -58,14 +58,17 @@ class U2Runner : public StepScorer {
   // The whole matrix [T, V], on the host.
   Result<TensorView> CtcLogProbs(const StepOutput& encoder, const StepOptions& options);
 
-  // Log-probabilities of the tree's targets, in their order, from the decoder on the encoder's rows, in one step.
-  // QueueScore leaves them on the device.
-  Status Score(DecoderSide side, const StepOutput& encoder, const TokenTree& tree, std::vector<float>* target_logp);
+  // Log-probabilities of the tree's targets, in their order, from the decoder on the encoder's rows, in one step:
+  // QueueScore leaves them on the device, FetchScores waits for those of the named sides.
   Status QueueScore(DecoderSide side, const StepOutput& encoder, const TokenTree& tree);
+  Result<std::vector<std::vector<float>>> FetchScores(std::span<const DecoderSide> sides);
   // Starts an attention search of the left decoder on the encoder's rows, over at most `max_rows` rows, then extends it
   // step by step.
   Status BeginSearch(const StepOutput& encoder, int64_t max_rows);
   Status Step(const StepRows& rows, int k, std::vector<float>* logp, std::vector<int32_t>* ids) override;
+
+  // Gives back what earlier steps needed, once they are done; what they left on the device goes with it.
+  Status ReleaseMemory();
 
   std::vector<NodeProfile> Profile() const;
   // From now on; and of all steps since.
@@ -84,16 +87,19 @@ class U2Runner : public StepScorer {
   StepInput FeaturesInput(const float* features, bool on_host, const RowSet& rows) const;
   Status EnsurePools(DecoderSide side, int64_t rows);
   void AppendPools(DecoderSide side, std::vector<StepInput>& inputs) const;
-  // The outputs where the host can read them: as they are, or copied, when this waits for the device.
+  // Outputs where the host can read them: as they are, or copied, when this waits for the device.
   Status Fetch(std::span<StepOutput> outputs);
 
   // One decoder's state between calls.
   struct Side {
     StepOutput cross;                                  // of an attention search
+    StepOutput scores;                                 // that were queued last
     std::vector<std::unique_ptr<DeviceBuffer>> pools;  // one a layer, f32 [pool_rows, 2D]
     int64_t pool_rows = 0;
     int layers = 0;
   };
+  Side& SideOf(DecoderSide side) { return side == DecoderSide::kLeft ? left_ : right_; }
+  const Side& SideOf(DecoderSide side) const { return side == DecoderSide::kLeft ? left_ : right_; }
 
   const U2Model& model_;
   Device& device_;

@@ -25,6 +25,12 @@ class HostBuffer : public DeviceBuffer {
   AlignedBuffer buffer_;
 };
 
+class PastEvent : public Event {
+ public:
+  Status Record(Stream&) override { return Status(); }
+  Status Wait() override { return Status(); }
+};
+
 class CpuDevice : public Device {
  public:
   CpuDevice(std::string name, std::vector<KernelEntry> kernels, ThreadPool& pool)
@@ -46,7 +52,17 @@ class CpuDevice : public Device {
   ThreadPool& pool_;
 };
 
+// The number in `name` from `begin` to `end`.
+Result<int> ParseOrdinal(const std::string& name, size_t begin, size_t end) {
+  int ordinal = 0;
+  const auto [at, error] = std::from_chars(name.data() + begin, name.data() + end, ordinal);
+  if (error == std::errc() && at == name.data() + end && ordinal >= 0) return ordinal;
+  return InvalidArgument("{} is no device; GPUs are cuda:0, cuda:1, …, several at once cuda:0,1 or cuda:all", name);
+}
+
 }  // namespace
+
+Result<std::unique_ptr<Event>> Device::CreateEvent() { return std::unique_ptr<Event>(std::make_unique<PastEvent>()); }
 
 Result<double> Device::Time(Stream& stream, const std::function<Status()>& issue) const {
   const auto start = std::chrono::steady_clock::now();
@@ -74,6 +90,27 @@ Result<std::unique_ptr<Device>> CreateCpuDevice(const std::string& backend, Thre
   return std::unique_ptr<Device>(std::make_unique<CpuDevice>(backend, std::move(kernels), pool));
 }
 
+Result<std::vector<std::string>> ExpandDevices(const std::string& name) {
+  constexpr std::string_view kGpus = "cuda:";
+  std::vector<std::string> devices;
+  if (name == "cuda:all") {
+    TING_ASSIGN_OR_RETURN(const int count, CountGpus());
+    for (int i = 0; i < count; ++i) devices.push_back(fmt::format("{}{}", kGpus, i));
+    return devices;
+  }
+  if (!name.starts_with(kGpus)) return std::vector<std::string>{name};
+  for (size_t at = kGpus.size(), end = 0; end < name.size(); at = end + 1) {
+    end = std::min(name.find(',', at), name.size());
+    TING_ASSIGN_OR_RETURN(const int ordinal, ParseOrdinal(name, at, end));
+    std::string device = fmt::format("{}{}", kGpus, ordinal);
+    if (std::find(devices.begin(), devices.end(), device) != devices.end()) {
+      return InvalidArgument("{} names GPU {} twice", name, ordinal);
+    }
+    devices.push_back(std::move(device));
+  }
+  return devices;
+}
+
 Result<std::unique_ptr<Device>> CreateDevice(const RecognizerOptions& options, Precision precision, ThreadPool& pool) {
   const std::string& device = options.device;
   const bool cuda = device == "cuda" || device.starts_with("cuda:");
@@ -81,13 +118,12 @@ Result<std::unique_ptr<Device>> CreateDevice(const RecognizerOptions& options, P
     if (precision == Precision::kF32 || precision == Precision::kBF16) return CreateCpuDevice(device, pool);
     return InvalidArgument("the CPU computes in f32 and bf16; f16 and tf32 need --device cuda");
   }
+  if (device == "cuda:all" || device.find(',') != std::string::npos) {
+    return InvalidArgument("{} names several devices; one is needed here, such as cuda:0", device);
+  }
   int ordinal = 0;
   if (device != "cuda") {
-    const char* end = device.data() + device.size();
-    const auto [at, error] = std::from_chars(device.data() + 5, end, ordinal);
-    if (error != std::errc() || at != end || ordinal < 0) {
-      return InvalidArgument("{} is no device; GPUs are cuda:0, cuda:1, …", device);
-    }
+    TING_ASSIGN_OR_RETURN(ordinal, ParseOrdinal(device, std::string_view("cuda:").size(), device.size()));
   }
   return CreateGpuDevice({ordinal, precision, options.batch_invariant, options.gpu_memory_bytes});
 }

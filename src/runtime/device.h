@@ -31,7 +31,15 @@ class DeviceBuffer {
   virtual size_t size() const = 0;
 };
 
-// The work of one step as a device has recorded it, ready to run again.
+// A point in a stream's work that the host can wait for.
+class Event {
+ public:
+  virtual ~Event() = default;
+  virtual Status Record(Stream& stream) = 0;  // behind what has been queued so far
+  virtual Status Wait() = 0;                  // until the device is past the last Record; at once where there was none
+};
+
+// The work of one step as a device has recorded it, ready to run again. May be destroyed while it runs.
 class Recording {
  public:
   virtual ~Recording() = default;
@@ -45,6 +53,8 @@ class Device {
   // Host memory for copies from and to the device.
   virtual Result<std::unique_ptr<DeviceBuffer>> AllocateHost(size_t bytes) { return Allocate(bytes); }
   virtual Result<std::unique_ptr<Stream>> CreateStream() = 0;
+  // Of a device whose streams have done their work when a call returns, unless it says otherwise.
+  virtual Result<std::unique_ptr<Event>> CreateEvent();
   // Before the calling thread uses the device: a machine may have several.
   virtual Status MakeCurrent() { return Status(); }
   // Implementations, best first; the first that does not refuse a node runs it.
@@ -117,6 +127,9 @@ class NodeRange {
 
 // The CPU. `backend`: "cpu" (own kernels, then ref) or "ref" alone. The pool outlives the device.
 Result<std::unique_ptr<Device>> CreateCpuDevice(const std::string& backend, ThreadPool& pool);
+
+// The devices that a name stands for, as names of one each: "cuda:0,2" and "cuda:all" are several GPUs.
+Result<std::vector<std::string>> ExpandDevices(const std::string& name);
 
 // What RecognizerOptions ask for: a CPU device, or a GPU's (gpu_device.h).
 Result<std::unique_ptr<Device>> CreateDevice(const RecognizerOptions& options, Precision precision, ThreadPool& pool);

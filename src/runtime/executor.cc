@@ -219,12 +219,9 @@ void Executor::StageInputs(std::span<const StepInput> inputs) {
 }
 
 Status Executor::SendStage(Stream& stream) {
-  if (!stage_host_ || stage_host_->size() < stage_.bytes()) {
-    TING_RETURN_IF_ERROR(stream.Synchronize());  // the old one may still be read
-    TING_ASSIGN_OR_RETURN(stage_host_, device_.AllocateHost(stage_.bytes() + stage_.bytes() / 2));
-  }
-  stage_.Fill(stage_host_->data());
-  return stream.SendToDevice(arena_->data(), stage_host_->data(), stage_.bytes());
+  TING_ASSIGN_OR_RETURN(std::byte * host, uploads_.Begin(stage_.bytes()));
+  stage_.Fill(host);
+  return uploads_.Send(arena_->data(), stage_.bytes(), stream);
 }
 
 Status Executor::EnsureArena(size_t bytes) {
@@ -293,7 +290,6 @@ Result<Executor::Plan*> Executor::FindPlan(std::span<const StepInput> inputs, co
     return &it->second;
   }
   if (plans_.size() >= kMaxPlans) {
-    TING_RETURN_IF_ERROR(stream.Synchronize());
     plans_.erase(std::min_element(plans_.begin(), plans_.end(),
                                   [](const auto& a, const auto& b) { return a.second.last_run < b.second.last_run; }));
   }

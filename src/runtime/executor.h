@@ -19,6 +19,7 @@
 #include "runtime/device.h"
 #include "runtime/planner.h"
 #include "runtime/step_stage.h"
+#include "runtime/upload_ring.h"
 #include "ting/status.h"
 
 namespace ting {
@@ -51,6 +52,9 @@ class Executor {
   Status Run(std::span<const StepInput> inputs, const std::map<std::string, int64_t>& sizes, const StepOptions& options,
              Stream& stream, std::vector<StepOutput>* outputs);
 
+  // Gives back the memory of earlier steps; their outputs go with it. Nothing may be running.
+  void ReleaseMemory() { plans_.clear(), arena_.reset(); }
+
   void EnableProfile() { profile_ = true; }
   std::vector<NodeTime> Profile() const { return times_; }
   // From now on every step's work is counted, against the device's roofline where it has one.
@@ -75,7 +79,7 @@ class Executor {
   };
   using PlanKey = std::vector<int64_t>;
 
-  Executor(const Graph& graph, Device& device) : graph_(graph), device_(device) {}
+  Executor(const Graph& graph, Device& device) : graph_(graph), device_(device), uploads_(device) {}
   Status CreateKernels(const WeightStore& weights);
   void CountWork(const StepOptions& options);
   void FindLifetimes();
@@ -126,7 +130,7 @@ class Executor {
   std::map<std::string, size_t> staged_counts_;
   std::map<std::string, int32_t> counts_;
   std::map<ValueId, size_t> staged_inputs_;
-  std::unique_ptr<DeviceBuffer> stage_host_;
+  UploadRing uploads_;
 
   std::map<PlanKey, Plan> plans_;  // one, under the empty key, where nothing is recorded
   int64_t runs_ = 0;

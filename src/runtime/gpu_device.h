@@ -23,4 +23,7 @@ struct GpuOptions {
 // Refuses with what is missing: the backend in this build, the driver, a GPU of that number, or a newer one.
 Result<std::unique_ptr<Device>> CreateGpuDevice(const GpuOptions& options);
 
+// GPUs that the driver shows, at least one; refuses as CreateGpuDevice does.
+Result<int> CountGpus();
+
 }  // namespace ting

@@ -6,10 +6,16 @@
 #include "runtime/gpu_device.h"
 
 namespace ting {
+namespace {
 
-Result<std::unique_ptr<Device>> CreateGpuDevice(const GpuOptions&) {
+Status NoBackend() {
   return FailedPrecondition(
       "this build has no GPU backend; build it with the CUDA toolkit installed, or use --device cpu");
 }
+
+}  // namespace
+
+Result<std::unique_ptr<Device>> CreateGpuDevice(const GpuOptions&) { return NoBackend(); }
+Result<int> CountGpus() { return NoBackend(); }
 
 }  // namespace ting

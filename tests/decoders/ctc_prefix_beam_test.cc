@@ -166,6 +166,45 @@ TEST(CtcPrefixBeam, WideBeamSumsAllAlignments) {
   }
 }
 
+// Every sequence loses what its alignments with a token in a skipped frame are worth, and no more than all of these.
+TEST(CtcPrefixBeam, BlankSkipLosesAtMostWhatItSkips) {
+  std::mt19937 random(12);
+  double lost = 0;
+  for (int trial = 0; trial < 60; ++trial) {
+    const int V = 2 + trial % 3, T = 1 + trial % 5;
+    const std::vector<float> matrix = testing::RandomMatrix(random, T, V, 0);
+    const OwnedFrames frames = testing::TopK(matrix, V, V);
+    CtcPrefixBeam search({.beam = 2000, .token_beam = V, .blank_skip_logp = std::log(0.4F)});
+    ASSERT_TRUE(search.AcceptFrames(frames.view()).ok());
+    EXPECT_EQ(search.num_frames(), T);
+    std::map<TokenList, double> found;
+    for (const PrefixHypothesis& hypothesis : search.NBest()) found[hypothesis.tokens] = std::exp(hypothesis.score);
+    double bound = 0;
+    for (int t = 0; t < T; ++t) {
+      const double blank = std::exp(matrix[t * V]);
+      if (matrix[t * V] > std::log(0.4F)) bound += 1 - blank;
+    }
+    for (const auto& [tokens, scores] : AllSequences(matrix, T, V)) {
+      const double missing = std::exp(scores.first) - found[tokens];
+      EXPECT_GE(missing, -1e-9);
+      EXPECT_LE(missing, bound + 1e-6);
+      lost += missing;
+    }
+  }
+  EXPECT_GT(lost, 1) << "nothing was skipped";
+}
+
+TEST(CtcPrefixBeam, ASkippedFrameSeparatesEqualTokens) {
+  std::vector<float> matrix;
+  for (const double p : {.1, .9, .95, .05, .2, .8}) matrix.push_back(std::log(static_cast<float>(p)));
+  CtcPrefixBeam search({.beam = 4, .token_beam = 2, .blank_skip_logp = std::log(0.9F)});
+  ASSERT_TRUE(search.AcceptFrames(testing::TopK(matrix, 2, 2).view()).ok());
+  const std::vector<PrefixHypothesis> nbest = search.NBest();
+  EXPECT_EQ(nbest[0].tokens, (TokenList{1, 1}));
+  EXPECT_EQ(nbest[0].times, (TokenList{0, 2}));
+  EXPECT_NEAR(std::exp(nbest[0].score), .9 * .95 * .8, 1e-6);
+}
+
 void ExpectSame(const std::vector<PrefixHypothesis>& nbest, const std::vector<testing::PlainHypothesis>& plain) {
   size_t possible = 0;
   while (possible < plain.size() && plain[possible].score() > kMinusInf) ++possible;

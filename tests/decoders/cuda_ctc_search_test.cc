@@ -48,8 +48,7 @@ struct DeviceBatch {
   }
 };
 
-NBestLists Decode(CudaCtcSearch* search, const PackedBatch& batch, const CudaPrefixBeamOptions& options,
-                  int extra = 0) {
+NBestLists Decode(CudaCtcSearch* search, const PackedBatch& batch, const PrefixBeamOptions& options, int extra = 0) {
   DeviceBatch device(batch, extra);
   const Status status = search->PrefixBeam(device.rows, options, nullptr);
   EXPECT_TRUE(status.ok()) << status.message();
@@ -59,9 +58,9 @@ NBestLists Decode(CudaCtcSearch* search, const PackedBatch& batch, const CudaPre
   return results.ok() ? *results : NBestLists(batch.num_sequences() + extra);
 }
 
-NBestLists Emulate(const PackedBatch& batch, const CudaPrefixBeamOptions& o) {
+NBestLists Emulate(const PackedBatch& batch, const PrefixBeamOptions& o) {
   SearchEmulation emulation(batch, o.beam);
-  return emulation.PrefixBeam({o.beam, o.token_beam, o.blank_id, o.blank_skip_threshold}, HostTableLogAdd()).value();
+  return emulation.PrefixBeam({o.beam, o.token_beam, o.blank_id, o.blank_skip_logp}, HostTableLogAdd()).value();
 }
 
 void ExpectSameLists(const NBestLists& actual, const NBestLists& expected, double tolerance) {
@@ -86,11 +85,11 @@ TEST_F(CudaCtcSearchTest, EqualsItsEmulationBitForBit) {
   std::mt19937 random(31);
   for (int trial = 0; trial < 60 && !HasFailure(); ++trial) {
     const int V = 2 + static_cast<int>(random() % 9), levels = static_cast<int>(random() % 4);
-    CudaPrefixBeamOptions options;
+    PrefixBeamOptions options;
     options.beam = 1 + static_cast<int>(random() % 32);
     options.token_beam = 1 + static_cast<int>(random() % V);
     options.blank_id = static_cast<int>(random() % V);
-    if (trial % 7 == 0) options.blank_skip_threshold = std::log(0.3F);
+    if (trial % 7 == 0) options.blank_skip_logp = std::log(0.3F);
     PackedBatch batch;
     for (int b = 0; b < 6; ++b) {
       batch.Append(RandomFrames(random, static_cast<int>(random() % 70), V, V, levels, trial % 3 == 0));
@@ -105,7 +104,7 @@ TEST_F(CudaCtcSearchTest, EqualsTheCpuSearch) {
   std::mt19937 random(32);
   for (int trial = 0; trial < 60 && !HasFailure(); ++trial) {
     const int V = trial % 5 == 0 ? 3 : 40, width = 1 + static_cast<int>(random() % std::min(V, 32));
-    CudaPrefixBeamOptions options;
+    PrefixBeamOptions options;
     options.beam = trial % 2 == 0 ? width : 1 + static_cast<int>(random() % 32);
     options.token_beam = width;
     PackedBatch batch;
@@ -121,7 +120,7 @@ TEST_F(CudaCtcSearchTest, LongAndEmptyUtterances) {
   std::mt19937 random(33);
   PackedBatch batch;
   for (const int T : {0, 3000, 1, 0, 0, 700, 2}) batch.Append(RandomFrames(random, T, 12, 12, 0, false));
-  CudaPrefixBeamOptions options;
+  PrefixBeamOptions options;
   ExpectSameLists(Decode(&*search_, batch, options, 3), CpuPrefixBeam(batch, options), 1e-9);
   PackedBatch nothing;
   nothing.k = 10;
@@ -141,7 +140,7 @@ TEST_F(CudaCtcSearchTest, NeighboursDoNotMatter) {
     utterances.push_back(testing::PeakedFrames(random, 20 * b, 20));
     together.Append(utterances.back());
   }
-  CudaPrefixBeamOptions options;
+  PrefixBeamOptions options;
   const NBestLists expected = Decode(&*search_, together, options);
   for (int b = 0; b < 9; ++b) {
     PackedBatch alone;
@@ -198,7 +197,7 @@ TEST_F(CudaCtcSearchTest, RunsUnderCapture) {
   PackedBatch batch;
   for (const int T : {40, 90}) batch.Append(RandomFrames(random, T, 20, 20, 0, false));
   DeviceBatch device(batch);
-  const CudaPrefixBeamOptions options;
+  const PrefixBeamOptions options;
   ASSERT_TRUE(search_->Reserve(2, batch.row_offsets.back(), options.beam).ok());
   cudaStream_t stream;
   cudaGraph_t graph;
@@ -224,7 +223,7 @@ TEST_F(CudaCtcSearchTest, RefusesWhatItCannotSearch) {
   for (const int T : {8, 9}) batch.Append(RandomFrames(random, T, 40, 33, 0, false));
   batch.logp[10 * 33 + 2] = NAN;
   DeviceBatch device(batch);
-  CudaPrefixBeamOptions options;
+  PrefixBeamOptions options;
   options.beam = 33;
   EXPECT_EQ(search_->PrefixBeam(device.rows, options, nullptr).code(), StatusCode::kInvalidArgument);
   options = {};

@@ -25,13 +25,14 @@ using testing::SearchEmulation;
 using testing::StdLogAdd;
 
 template <class LogAdd>
-void CompareBatch(const PackedBatch& batch, int beam, int token_beam, int blank_id, LogAdd log_add, double tolerance,
+void CompareBatch(const PackedBatch& batch, const PrefixBeamOptions& options, LogAdd log_add, double tolerance,
                   bool descending = false) {
-  SearchEmulation emulation(batch, beam);
-  const cuda_ctc::PrefixBeamSettings settings{beam, token_beam, blank_id, INFINITY};
+  SearchEmulation emulation(batch, options.beam);
+  const cuda_ctc::PrefixBeamSettings settings{options.beam, options.token_beam, options.blank_id,
+                                              options.blank_skip_logp};
   const auto actual = emulation.PrefixBeam(settings, log_add, descending);
   ASSERT_TRUE(actual.ok()) << actual.status().message();
-  const auto expected = CpuPrefixBeam(batch, {.beam = beam, .token_beam = token_beam, .blank_id = blank_id});
+  const auto expected = CpuPrefixBeam(batch, options);
   for (int b = 0; b < batch.num_sequences(); ++b) {
     SCOPED_TRACE(::testing::Message() << "sequence " << b);
     ExpectSameNBest(actual.status().ok() ? (*actual)[b] : expected[b], expected[b], tolerance);
@@ -68,7 +69,7 @@ TEST(PrefixBeamCore, EqualsTheCpuSearchBitForBit) {
     }
     SCOPED_TRACE(::testing::Message() << "trial " << trial << " V " << V << " beam " << beam << " tokens " << token_beam
                                       << " levels " << levels << " blank " << blank);
-    CompareBatch(batch, beam, token_beam, blank, StdLogAdd(), 0, trial % 2 == 1);
+    CompareBatch(batch, {beam, token_beam, blank}, StdLogAdd(), 0, trial % 2 == 1);
     if (HasFailure()) return;
   }
 }
@@ -80,7 +81,7 @@ TEST(PrefixBeamCore, EqualsTheCpuSearchOnWideBeams) {
     PackedBatch batch;
     batch.Append(RandomFrames(random, 40, V, 32, trial % 5, trial % 3 == 0));
     SCOPED_TRACE(::testing::Message() << "trial " << trial);
-    CompareBatch(batch, beam, token_beam, 0, StdLogAdd(), 0);
+    CompareBatch(batch, {beam, token_beam, 0}, StdLogAdd(), 0);
     if (HasFailure()) return;
   }
 }
@@ -94,7 +95,7 @@ TEST(PrefixBeamCore, EqualsTheCpuSearchOnPeaks) {
     PackedBatch batch;
     batch.Append(testing::PeakedFrames(random, 40, V));
     SCOPED_TRACE(::testing::Message() << "trial " << trial << " V " << V << " beam " << beam);
-    CompareBatch(batch, beam, V, 0, StdLogAdd(), 0);
+    CompareBatch(batch, {beam, V, 0}, StdLogAdd(), 0);
     if (HasFailure()) return;
   }
 }
@@ -144,7 +145,7 @@ TEST(PrefixBeamCore, EqualsTheCpuSearchOnLongLattices) {
     batch.Append(RandomFrames(random, 0, V, V, 0, false));
     batch.Append(RandomFrames(random, 1, V, V, 0, false));
     SCOPED_TRACE(::testing::Message() << "V " << V);
-    CompareBatch(batch, 16, V, 0, StdLogAdd(), 0);
+    CompareBatch(batch, {16, V, 0}, StdLogAdd(), 0);
     if (HasFailure()) return;
   }
 }
@@ -156,7 +157,27 @@ TEST(PrefixBeamCore, ItsOwnSumGivesTheSameLists) {
     PackedBatch batch;
     batch.Append(RandomFrames(random, 5 + static_cast<int>(random() % 60), V, V, 0, trial % 4 == 0));
     SCOPED_TRACE(::testing::Message() << "trial " << trial << " V " << V << " beam " << beam);
-    CompareBatch(batch, beam, std::min(V, 16), 0, HostTableLogAdd(), 1e-9);
+    CompareBatch(batch, {beam, std::min(V, 16), 0}, HostTableLogAdd(), 1e-9);
+    if (HasFailure()) return;
+  }
+}
+
+// Ties, impossible symbols, a blank that is not among those looked at, and thresholds that skip from most frames to
+// few.
+TEST(PrefixBeamCore, BlankSkipEqualsTheCpuSearchBitForBit) {
+  std::mt19937 random(27);
+  for (int trial = 0; trial < 250; ++trial) {
+    const int V = 2 + static_cast<int>(random() % 7), beam = 1 + static_cast<int>(random() % 32);
+    const int token_beam = std::min(V, 1 + static_cast<int>(random() % 8));
+    const int levels = static_cast<int>(random() % 4), blank = static_cast<int>(random() % V);
+    const float skip = std::log(0.05F * static_cast<float>(1 + random() % 12));
+    PackedBatch batch;
+    for (int b = 0; b < 3; ++b) {
+      batch.Append(RandomFrames(random, static_cast<int>(random() % 40), V, V, levels, trial % 3 == 0));
+    }
+    SCOPED_TRACE(::testing::Message() << "trial " << trial << " V " << V << " beam " << beam << " tokens " << token_beam
+                                      << " levels " << levels << " blank " << blank << " skip " << skip);
+    CompareBatch(batch, {beam, token_beam, blank, skip}, StdLogAdd(), 0, trial % 2 == 1);
     if (HasFailure()) return;
   }
 }

@@ -73,6 +73,9 @@ TEST_F(RecognizerTest, SaysWhichOptionMakesNoSense) {
   options.ctc_weight = std::numeric_limits<float>::infinity();
   EXPECT_FALSE(MessageFor(options).empty());
   options = {};
+  options.blank_skip = 1.0F;
+  EXPECT_NE(MessageFor(options).find("blank_skip 1; use a probability"), std::string::npos);
+  options = {};
   options.chunk_frames = -1;
   EXPECT_NE(MessageFor(options).find("chunks of -1 frames"), std::string::npos);
 }
@@ -85,6 +88,19 @@ TEST_F(RecognizerTest, BeamOneAndWideBeamWork) {
     ASSERT_TRUE(results[0].status.ok()) << results[0].status.ToString();
     EXPECT_FALSE(results[0].nbest[0].text.empty());
   }
+}
+
+TEST_F(RecognizerTest, SkippingSureBlanksKeepsTheTextsOfClearSpeech) {
+  DecodeOptions skip;
+  skip.blank_skip = 0.99F;
+  const auto expected = recognizer_->Recognize(set_->audio, {});
+  const auto actual = recognizer_->Recognize(set_->audio, skip);
+  bool skipped = false;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_EQ(actual[i].nbest[0].text, expected[i].nbest[0].text);
+    skipped |= actual[i].nbest[0].ctc_score < expected[i].nbest[0].ctc_score;
+  }
+  EXPECT_TRUE(skipped);
 }
 
 TEST_F(RecognizerTest, ThreadsDoNotChangeABit) {

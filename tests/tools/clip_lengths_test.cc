@@ -83,7 +83,7 @@ TEST_F(ClipLengthsTest, BenchRunsOneRecordingOfEachLength) {
                                             "--lengths", lengths, "--sort",   "--batch", "2",
                                             "--warmup",  "0",     "--passes", "1",       "--json"};
   EXPECT_EQ(Ting(command), 0) << err_.str();
-  EXPECT_THAT(batch_sizes_, ElementsAre(2, 1));
+  EXPECT_THAT(log_.batch_sizes, ElementsAre(2, 1));
   const auto json = nlohmann::json::parse(out_.str(), nullptr, false);
   EXPECT_EQ(json["utterances"], 3);
   EXPECT_DOUBLE_EQ(json["audio_s"].get<double>(), 64.0 / 16000);

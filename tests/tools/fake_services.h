@@ -9,8 +9,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <filesystem>
 #include <fstream>
+#include <mutex>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -21,11 +23,27 @@
 
 namespace ting::testing {
 
+// What the fake recognisers of a run were asked, from any lane.
+struct FakeLog {
+  std::mutex mutex;
+  std::vector<int> batch_sizes;
+  DecodeOptions last_options;
+  double least_ms = 0;  // what recognisers say that the roofline allows of the encoder, a call
+  // Recognisers of this device find it gone; the others begin when one of them has.
+  std::string lost_device;
+  std::condition_variable lost;
+  bool is_lost = false;
+
+  size_t num_calls() {
+    const std::lock_guard lock(mutex);
+    return batch_sizes.size();
+  }
+};
+
 class FakeRecognizer : public Recognizer {
  public:
   using Recognizer::Recognize;
-  FakeRecognizer(std::vector<int>* batch_sizes, DecodeOptions* last_options, double least_ms)
-      : batch_sizes_(batch_sizes), last_options_(last_options), least_ms_(least_ms) {
+  explicit FakeRecognizer(FakeLog* log, std::string device = "cpu") : log_(log), device_(std::move(device)) {
     info_.family = "fake conformer";
     info_.num_parameters = 8'700'000;
     info_.vocab_size = 4233;
@@ -35,16 +53,26 @@ class FakeRecognizer : public Recognizer {
 
   const ModelInfo& info() const override { return info_; }
   Result<std::unique_ptr<Recognizer>> Clone() override {
-    return std::unique_ptr<Recognizer>(std::make_unique<FakeRecognizer>(batch_sizes_, last_options_, least_ms_));
+    return std::unique_ptr<Recognizer>(std::make_unique<FakeRecognizer>(log_, device_));
   }
 
   std::vector<RecognitionResult> Recognize(std::span<const Audio> batch, const DecodeOptions& options,
                                            StageTimes* times) override {
-    batch_sizes_->push_back(static_cast<int>(batch.size()));
-    *last_options_ = options;
-    if (times != nullptr) times->encoder_ms += 8, times->decoder_ms += 2, times->encoder_least_ms += least_ms_;
-    std::vector<RecognitionResult> results;
-    for (const Audio& audio : batch) results.push_back(RecognizeOne(audio, options));
+    std::vector<RecognitionResult> results(batch.size());
+    {
+      std::unique_lock lock(log_->mutex);
+      if (device_ == log_->lost_device) {
+        log_->is_lost = true;
+        log_->lost.notify_all();
+        for (RecognitionResult& result : results) result.status = Unavailable("the GPU went away");
+        return results;
+      }
+      log_->lost.wait(lock, [&] { return log_->lost_device.empty() || log_->is_lost; });
+      log_->batch_sizes.push_back(static_cast<int>(batch.size()));
+      log_->last_options = options;
+    }
+    if (times != nullptr) times->encoder_ms += 8, times->decoder_ms += 2, times->encoder_least_ms += log_->least_ms;
+    for (size_t i = 0; i < batch.size(); ++i) results[i] = RecognizeOne(batch[i], options);
     return results;
   }
 
@@ -88,9 +116,8 @@ class FakeRecognizer : public Recognizer {
   }
 
   ModelInfo info_;
-  std::vector<int>* batch_sizes_;
-  DecodeOptions* last_options_;
-  double least_ms_;  // of the encoder, a call
+  FakeLog* log_;
+  std::string device_;
 };
 
 // Sees one kernel, whatever runs.
@@ -119,7 +146,21 @@ class ToolTest : public ::testing::Test {
                             const RecognizerOptions& options) -> Result<std::unique_ptr<Recognizer>> {
       load_options_ = options;
       if (path == "missing") return NotFound("no such model");
-      return std::unique_ptr<Recognizer>(new FakeRecognizer(&batch_sizes_, &decode_options_, least_ms_));
+      return std::unique_ptr<Recognizer>(new FakeRecognizer(&log_));
+    };
+    services_.load_pool = [this](const std::string& path, const RecognizerOptions& options,
+                                 const PoolOptions& pool) -> Result<std::unique_ptr<RecognizerPool>> {
+      load_options_ = options;
+      if (path == "missing") return NotFound("no such model");
+      const std::vector<std::string> devices =
+          options.device == "cuda:0,1" ? std::vector<std::string>{"cuda:0", "cuda:1"} : std::vector{options.device};
+      std::vector<RecognizerPool::Lane> lanes;
+      for (const std::string& device : devices) {
+        for (int i = 0; i < std::max(pool.lanes, 1); ++i) {
+          lanes.push_back({std::make_unique<FakeRecognizer>(&log_, device), device});
+        }
+      }
+      return std::make_unique<RecognizerPool>(std::move(lanes));
     };
     services_.read_audio = [this](const std::string& path, const ReadAudioOptions& options) -> Result<Audio> {
       TING_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(path));
@@ -185,7 +226,7 @@ class ToolTest : public ::testing::Test {
 
   // Runs the program with fresh output streams.
   int Ting(const std::vector<std::string>& arguments) {
-    out_.str(""), err_.str(""), batch_sizes_.clear();
+    out_.str(""), err_.str(""), log_.batch_sizes.clear();
     return tool::RunCommandLine(arguments, services_);
   }
 
@@ -193,9 +234,7 @@ class ToolTest : public ::testing::Test {
   tool::Services services_;
   std::istringstream in_;
   std::ostringstream out_, err_;
-  double least_ms_ = 0;             // what recognisers say that the roofline allows
-  std::vector<int> batch_sizes_;    // of the calls of Recognize
-  DecodeOptions decode_options_;    // of the last call
+  FakeLog log_;                     // its recognisers are gone when Ting returns
   RecognizerOptions load_options_;  // of the last load
   ReadAudioOptions read_options_;   // of the last recording (its reader thread has ended when Ting returns)
 };

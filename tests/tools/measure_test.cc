@@ -38,7 +38,7 @@ TEST_F(MeasureTest, Statistics) {
 TEST_F(MeasureTest, BenchPrintsOneJsonLine) {
   WriteSet();
   EXPECT_EQ(Ting({"bench", "-m", "fake", "--clips", Path("s"), "--batch", "2", "--passes", "4", "--json"}), 0);
-  EXPECT_THAT(batch_sizes_, ElementsAre(2, 1, 2, 1, 2, 1, 2, 1, 2, 1));  // one warm-up pass
+  EXPECT_THAT(log_.batch_sizes, ElementsAre(2, 1, 2, 1, 2, 1, 2, 1, 2, 1));  // one warm-up pass
   const std::string line = out_.str();
   EXPECT_EQ(std::count(line.begin(), line.end(), '\n'), 1);
   const auto json = nlohmann::json::parse(line, nullptr, false);
@@ -47,8 +47,21 @@ TEST_F(MeasureTest, BenchPrintsOneJsonLine) {
   EXPECT_EQ(json["rtfx_passes"].size(), 4U);
   EXPECT_EQ(json["utterances"], 3);
   EXPECT_EQ(json["batch"], 2);
+  EXPECT_EQ(json["lanes"], 1);
   // The fake says 8 ms a call, and there are two calls for three recordings.
   EXPECT_NEAR(json["stage_ms_per_utterance"]["encoder"].get<double>(), 16.0 / 3, 1e-9);
+}
+
+TEST_F(MeasureTest, SeveralLanesMeasureTheSame) {
+  const std::string list = WriteSet();
+  EXPECT_EQ(Ting({"bench", "-m", "fake", "--clips", Path("s"), "--lanes", "2", "--device", "cuda:0,1", "--json"}), 0);
+  EXPECT_EQ(log_.batch_sizes.size(), 12U);
+  const auto json = nlohmann::json::parse(out_.str(), nullptr, false);
+  ASSERT_TRUE(json.is_object()) << out_.str();
+  EXPECT_EQ(json["lanes"], 4);
+  EXPECT_NEAR(json["stage_ms_per_utterance"]["encoder"].get<double>(), 8, 1e-9);
+  EXPECT_EQ(Ting({"eval", "-m", "fake", "--data", list, "--modes", "greedy", "--lanes", "3", "-o", Path("out")}), 0);
+  EXPECT_EQ(Read(Path("out/greedy.b1.hyp")), "u1 甚至出现\nu2 交易\nu3 情况\n");
 }
 
 TEST_F(MeasureTest, BenchTimesStagesWithoutAudio) {
@@ -88,7 +101,7 @@ TEST_F(MeasureTest, BenchSharesTheRooflineOfClips) {
   EXPECT_EQ(Ting({"bench", "-m", "fake", "--clips", Path("s"), "--passes", "2", "--json"}), 0);
   EXPECT_FALSE(load_options_.count_work);
   EXPECT_THAT(out_.str(), Not(HasSubstr("roofline")));
-  least_ms_ = 2;  // a call, of the encoder's 8
+  log_.least_ms = 2;  // a call, of the encoder's 8
   EXPECT_EQ(Ting({"bench", "-m", "fake", "--clips", Path("s"), "--passes", "2", "--device", "cuda", "--json"}), 0);
   EXPECT_TRUE(load_options_.count_work);
   const auto json = nlohmann::json::parse(out_.str(), nullptr, false);
@@ -182,7 +195,7 @@ TEST_F(MeasureTest, EvalReportsEveryModeAndBatch) {
                   "0", "-o", Path("out")}),
             0)
       << err_.str();
-  EXPECT_THAT(batch_sizes_, ElementsAre(1, 1, 1, 2, 1, 1, 1, 1, 2, 1));
+  EXPECT_THAT(log_.batch_sizes, ElementsAre(1, 1, 1, 2, 1, 1, 1, 1, 2, 1));
   EXPECT_THAT(out_.str(),
               HasSubstr("Method: ctc_greedy_search\nBatch: 1\nMean(ms):\nencoder --- 8.000\ndecoder --- 2.000\n"));
   EXPECT_THAT(out_.str(), HasSubstr("Method: attention_rescoring\nBatch: 2\n"));

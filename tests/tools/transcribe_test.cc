@@ -21,7 +21,7 @@ TEST_F(TranscribeTest, WritesTextsInTheOrderOfTheInputs) {
   Write("d/a.wav", "first"), Write("d/b.wav", "second"), Write("d/c.wav", "third");
   EXPECT_EQ(Ting({"transcribe", "-m", "fake", Path("d"), "--batch", "2"}), 0);
   EXPECT_EQ(out_.str(), "first\nsecond\nthird\n");
-  EXPECT_THAT(batch_sizes_, ElementsAre(2, 1));
+  EXPECT_THAT(log_.batch_sizes, ElementsAre(2, 1));
   EXPECT_THAT(err_.str(), HasSubstr("3 of 3 transcribed"));
   EXPECT_THAT(err_.str(), HasSubstr("times real time"));
   EXPECT_THAT(err_.str(), HasSubstr("encoder 16 ms"));
@@ -46,7 +46,7 @@ TEST_F(TranscribeTest, ATextFileKeepsALineForAFailure) {
 TEST_F(TranscribeTest, ABatchOfBadFilesDoesNotReachTheModel) {
   Write("d/a.wav", "bad"), Write("d/b.wav", "bad");
   EXPECT_EQ(Ting({"transcribe", "-m", "fake", Path("d")}), 1);
-  EXPECT_THAT(batch_sizes_, IsEmpty());
+  EXPECT_THAT(log_.batch_sizes, IsEmpty());
 }
 
 TEST_F(TranscribeTest, ReadsStandardInput) {
@@ -70,7 +70,7 @@ TEST_F(TranscribeTest, ResumesAfterAHalfWrittenLine) {
   EXPECT_THAT(err_.str(), HasSubstr("2 of 2 transcribed, 1 skipped"));
   EXPECT_EQ(Ting({"transcribe", "-m", "fake", Path("d"), "--format", "kaldi", "-o", out, "--resume"}), 0);
   EXPECT_EQ(Read(out), "a kept as it is\nb second\nc third\n");
-  EXPECT_THAT(batch_sizes_, IsEmpty());
+  EXPECT_THAT(log_.batch_sizes, IsEmpty());
 }
 
 TEST_F(TranscribeTest, ResumeGivesTheSameFileWhereverItWasCut) {
@@ -144,20 +144,63 @@ TEST_F(TranscribeTest, AKeyCannotLeaveTheOutputFolder) {
   EXPECT_THAT(err_.str(), HasSubstr("cannot name a file"));
 }
 
-TEST_F(TranscribeTest, AnInterruptKeepsWhatIsDone) {
-  Write("d/a.wav", "first"), Write("d/b.wav", "second"), Write("d/c.wav", "third");
-  services_.interrupted = [this] { return batch_sizes_.size() == 2; };  // SIGINT during the second batch
-  EXPECT_EQ(Ting({"transcribe", "-m", "fake", Path("d"), "--batch", "1"}), 130);
-  EXPECT_EQ(out_.str(), "first\nsecond\n");
-  EXPECT_THAT(err_.str(), HasSubstr("interrupted"));
-  EXPECT_THAT(err_.str(), HasSubstr("2 of 3 transcribed"));
+// Names of `count` recordings whose transcripts are the numbers from 100 on, one a line.
+class ManyRecordings : public TranscribeTest {
+ protected:
+  static constexpr int kCount = 60;
+  void SetUp() override {
+    TranscribeTest::SetUp();
+    for (int i = 0; i < kCount; ++i) {
+      const std::string number = std::to_string(100 + i);
+      Write("d/" + number + ".wav", number);
+      all_ += number + "\n";
+    }
+  }
+  std::string all_;
+};
+
+TEST_F(ManyRecordings, AnInterruptKeepsWhatIsDone) {
+  for (const std::string lanes : {"1", "3"}) {
+    services_.interrupted = [this] { return log_.num_calls() >= 2; };  // SIGINT during the second batch or soon after
+    EXPECT_EQ(Ting({"transcribe", "-m", "fake", Path("d"), "--batch", "1", "--lanes", lanes}), 130);
+    const std::string written = out_.str();
+    EXPECT_TRUE(all_.starts_with(written)) << written;
+    EXPECT_GE(written.size(), 8U);
+    EXPECT_LT(written.size(), all_.size());
+    EXPECT_THAT(err_.str(), HasSubstr("interrupted"));
+    EXPECT_THAT(err_.str(), HasSubstr(std::to_string(written.size() / 4) + " of 60 transcribed"));
+  }
+}
+
+TEST_F(ManyRecordings, SeveralLanesKeepTheOrder) {
+  EXPECT_EQ(Ting({"transcribe", "-m", "fake", Path("d"), "--batch", "2", "--lanes", "4"}), 0);
+  EXPECT_EQ(out_.str(), all_);
+  EXPECT_EQ(log_.batch_sizes.size(), 30U);
+}
+
+TEST_F(ManyRecordings, ALostDeviceLosesNoRecording) {
+  log_.lost_device = "cuda:1";
+  EXPECT_EQ(Ting({"transcribe", "-m", "fake", Path("d"), "--batch", "2", "--lanes", "2", "--device", "cuda:0,1"}), 0);
+  EXPECT_EQ(out_.str(), all_);
+  EXPECT_THAT(err_.str(), HasSubstr("note: a device was lost: cuda:1: the GPU went away"));
+  log_.lost_device = "cuda:0";
+  EXPECT_EQ(Ting({"transcribe", "-m", "fake", Path("d"), "--batch", "2", "--device", "cuda:0"}), 1);
+  EXPECT_EQ(out_.str(), std::string(kCount, '\n'));
+  EXPECT_THAT(err_.str(), HasSubstr("100.wav: the GPU went away"));
+  EXPECT_THAT(err_.str(), HasSubstr("0 of 60 transcribed, 60 failed"));
+}
+
+TEST_F(ManyRecordings, AFullDiskEndsTheRunWhileLanesAreBusy) {
+  if (!std::filesystem::exists("/dev/full")) GTEST_SKIP() << "/dev/full is not on this machine";
+  EXPECT_EQ(Ting({"transcribe", "-m", "fake", Path("d"), "--lanes", "3", "--batch", "1", "-o", "/dev/full"}), 1);
+  EXPECT_THAT(err_.str(), HasSubstr("writing failed"));
 }
 
 TEST_F(TranscribeTest, LongRecordingsCloseABatchEarly) {
   const std::string five_minutes(16000 * 301, 'x');
   Write("d/a.wav", five_minutes), Write("d/b.wav", "b"), Write("d/c.wav", "c");
   EXPECT_EQ(Ting({"transcribe", "-m", "fake", Path("d"), "--batch", "3", "-o", Path("out")}), 0);
-  EXPECT_THAT(batch_sizes_, ElementsAre(1, 2));
+  EXPECT_THAT(log_.batch_sizes, ElementsAre(1, 2));
 }
 
 TEST_F(TranscribeTest, OptionsReachTheModel) {
@@ -166,25 +209,46 @@ TEST_F(TranscribeTest, OptionsReachTheModel) {
   EXPECT_EQ(load_options_.num_threads, 3);
   EXPECT_EQ(load_options_.precision, Precision::kBF16);
   EXPECT_EQ(load_options_.device, "ref");
-  EXPECT_EQ(decode_options_.mode, DecodeMode::kRescoring);
-  EXPECT_EQ(decode_options_.ctc_weight, std::nullopt);
-  EXPECT_EQ(
-      Ting(
-          {"transcribe",      "-m",  "fake",         wav,    "--mode",           "attention", "--beam",           "7",
-           "--nbest",         "2",   "--ctc-weight", "0.25", "--reverse-weight", "0.75",      "--length-penalty", "0.5",
-           "--blank-penalty", "1.5", "--chunk-size", "16",   "--left-chunks",    "4"}),
-      0);
-  EXPECT_EQ(decode_options_.mode, DecodeMode::kAttention);
-  EXPECT_EQ(decode_options_.beam, 7);
-  EXPECT_EQ(decode_options_.nbest, 2);
-  EXPECT_EQ(decode_options_.ctc_weight, 0.25F);
-  EXPECT_EQ(decode_options_.reverse_weight, 0.75F);
-  EXPECT_EQ(decode_options_.length_penalty, 0.5F);
-  EXPECT_EQ(decode_options_.blank_penalty, 1.5F);
-  EXPECT_EQ(decode_options_.chunk_frames, 16);
-  EXPECT_EQ(decode_options_.num_left_chunks, 4);
+  EXPECT_EQ(log_.last_options.mode, DecodeMode::kRescoring);
+  EXPECT_EQ(log_.last_options.ctc_weight, std::nullopt);
+  EXPECT_EQ(log_.last_options.blank_skip, std::nullopt);
+  EXPECT_EQ(Ting({"transcribe",
+                  "-m",
+                  "fake",
+                  wav,
+                  "--mode",
+                  "attention",
+                  "--beam",
+                  "7",
+                  "--nbest",
+                  "2",
+                  "--ctc-weight",
+                  "0.25",
+                  "--reverse-weight",
+                  "0.75",
+                  "--length-penalty",
+                  "0.5",
+                  "--blank-penalty",
+                  "1.5",
+                  "--chunk-size",
+                  "16",
+                  "--left-chunks",
+                  "4",
+                  "--blank-skip",
+                  "0.98"}),
+            0);
+  EXPECT_EQ(log_.last_options.mode, DecodeMode::kAttention);
+  EXPECT_EQ(log_.last_options.beam, 7);
+  EXPECT_EQ(log_.last_options.nbest, 2);
+  EXPECT_EQ(log_.last_options.ctc_weight, 0.25F);
+  EXPECT_EQ(log_.last_options.reverse_weight, 0.75F);
+  EXPECT_EQ(log_.last_options.length_penalty, 0.5F);
+  EXPECT_EQ(log_.last_options.blank_penalty, 1.5F);
+  EXPECT_EQ(log_.last_options.blank_skip, 0.98F);
+  EXPECT_EQ(log_.last_options.chunk_frames, 16);
+  EXPECT_EQ(log_.last_options.num_left_chunks, 4);
   EXPECT_EQ(Ting({"transcribe", "-m", "fake", wav, "--chunk-size", "-1", "--left-chunks", "-1"}), 0);
-  EXPECT_EQ(decode_options_.chunk_frames, 0);
+  EXPECT_EQ(log_.last_options.chunk_frames, 0);
 }
 
 TEST_F(TranscribeTest, TheBarIsDrawnOnATerminalAlone) {

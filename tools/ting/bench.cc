@@ -56,9 +56,8 @@ class BenchCommand : public Command {
     app.add_option("--tokens", stages_.tokens, "--stages: tokens of a hypothesis; --beam says how many there are")
         ->check(CLI::Range(1, 1000))
         ->capture_default_str();
-    app.add_option("--lanes", lanes_, "recognisers that take batches in turn: 2 or 3 keep a GPU busy")
-        ->check(CLI::Range(1, 64))
-        ->capture_default_str();
+    model_.pool.lanes = 1;  // so that a batch's time is its own
+    AddLanesOption(app, model_);
     has_stages_ = stages, has_clips_ = clips, has_model_ = model;
     AddModeOption(app, decode_.mode);
     AddDecodeOptions(app, decode_);
@@ -96,28 +95,27 @@ class BenchCommand : public Command {
     if (!has_stages_->empty()) return RunStages(services);
     model_.recognizer.count_work = model_.recognizer.device.starts_with("cuda");
     const Stopwatch load;
-    TING_ASSIGN_OR_RETURN(std::unique_ptr<Recognizer> first, LoadModel(services, model_));
+    TING_ASSIGN_OR_RETURN(const std::unique_ptr<RecognizerPool> pool, LoadPool(services, model_));
     BenchReport report{.load_ms = load.ms()};
-    if (verbose_.dispatch()) TING_RETURN_IF_ERROR(TellDispatch(services, *first));
-    TING_ASSIGN_OR_RETURN(const Lanes lanes, MakeLanes(std::move(first), lanes_));
-    Recognizer* recognizer = lanes[0].get();
-    audio_.sample_rate_hz = recognizer->info().sample_rate_hz;
+    if (verbose_.dispatch()) TING_RETURN_IF_ERROR(TellDispatch(services, pool->Dispatch()));
+    audio_.sample_rate_hz = pool->info().sample_rate_hz;
     TING_ASSIGN_OR_RETURN(const Recordings recordings, ReadClips(services));
-    for (int i = 0; i < warmup_; ++i) RunTimedPass(lanes, recordings.audio, decode_, batch_, Results::kDrop);
+    for (int i = 0; i < warmup_; ++i) RunTimedPass(*pool, recordings.audio, decode_, batch_, Results::kDrop);
     size_t num_failed = recordings.num_failed;
     for (int i = 0; i < passes_; ++i) {
       const TimedPass pass =
-          RunTimedPass(lanes, recordings.audio, decode_, batch_, i == 0 ? Results::kKeep : Results::kDrop);
+          RunTimedPass(*pool, recordings.audio, decode_, batch_, i == 0 ? Results::kKeep : Results::kDrop);
       report.rtfx.push_back(recordings.seconds * 1e3 / pass.wall_ms);
       report.batch_ms.insert(report.batch_ms.end(), pass.batch_ms.begin(), pass.batch_ms.end());
       report.stages += pass.stages;
       num_failed += TellFailures(services, recordings, pass.results);
     }
-    Fill(recordings, recognizer->info().precision, report);
+    size_t num_losses = 0;
+    TellLosses(services, *pool, &num_losses);
+    Fill(recordings, *pool, report);
     *services.out << (json_ ? ReportJson(report) : ReportText(report));
-    if (model_.recognizer.profile)
-      (json_ ? *services.err : *services.out) << '\n' << ProfileText(recognizer->Profile());
-    if (!trace_.empty()) TING_RETURN_IF_ERROR(TraceClips(services, *recognizer, recordings));
+    if (model_.recognizer.profile) (json_ ? *services.err : *services.out) << '\n' << ProfileText(pool->Profile());
+    if (!trace_.empty()) TING_RETURN_IF_ERROR(TraceClips(services, *pool, recordings));
     return num_failed > 0 ? kExitFailure : kExitOk;
   }
 
@@ -155,15 +153,15 @@ class BenchCommand : public Command {
   }
 
   // The first batches, once more, by lanes that know of the trace.
-  Status TraceClips(const Services& services, Recognizer& recognizer, const Recordings& recordings) const {
+  Status TraceClips(const Services& services, RecognizerPool& pool, const Recordings& recordings) const {
     TING_ASSIGN_OR_RETURN(const std::unique_ptr<Tracer> tracer, services.create_tracer());
-    TING_ASSIGN_OR_RETURN(auto clone, recognizer.Clone());
-    TING_ASSIGN_OR_RETURN(const Lanes lanes, MakeLanes(std::move(clone), lanes_));
-    const size_t steps = std::min<size_t>(kTracedSteps * lanes_, (recordings.audio.size() + batch_ - 1) / batch_);
+    TING_ASSIGN_OR_RETURN(const std::unique_ptr<RecognizerPool> traced, pool.Clone());
+    const size_t num_batches = (recordings.audio.size() + batch_ - 1) / batch_;
+    const size_t steps = std::min<size_t>(static_cast<size_t>(kTracedSteps) * traced->num_lanes(), num_batches);
     const auto audio = std::span(recordings.audio).first(std::min(steps * batch_, recordings.audio.size()));
-    for (int i = 0; i < kStepsBeforeTrace; ++i) RunTimedPass(lanes, audio, decode_, batch_, Results::kDrop);
+    for (int i = 0; i < kStepsBeforeTrace; ++i) RunTimedPass(*traced, audio, decode_, batch_, Results::kDrop);
     TING_RETURN_IF_ERROR(tracer->Start());
-    RunTimedPass(lanes, audio, decode_, batch_, Results::kDrop);
+    RunTimedPass(*traced, audio, decode_, batch_, Results::kDrop);
     TING_ASSIGN_OR_RETURN(auto events, tracer->Stop());
     return Tell(services, {{ModeName(decode_.mode), batch_, static_cast<int>(steps), std::move(events)}});
   }
@@ -179,13 +177,15 @@ class BenchCommand : public Command {
     return num_failed;
   }
 
-  void Fill(const Recordings& recordings, Precision precision, BenchReport& report) const {
+  void Fill(const Recordings& recordings, const RecognizerPool& pool, BenchReport& report) const {
     report.audio_s = recordings.seconds;
     report.num_utterances = recordings.audio.size();
     report.batch = batch_;
     report.num_threads = model_.recognizer.num_threads;
     report.mode = ModeName(decode_.mode);
-    report.precision = PrecisionName(precision);
+    report.precision = PrecisionName(pool.info().precision);
+    report.num_lanes = pool.num_lanes();
+    report.num_devices = pool.num_devices();
     report.device = model_.recognizer.device;
     report.peak_rss_mb = PeakRssMb();
   }
@@ -197,7 +197,7 @@ class BenchCommand : public Command {
   StageBenchmarkOptions stages_;
   std::string random_weights_, lengths_path_;
   CLI::Option *has_stages_ = nullptr, *has_clips_ = nullptr, *has_model_ = nullptr;
-  int batch_ = 1, warmup_ = 1, passes_ = 3, lanes_ = 1;
+  int batch_ = 1, warmup_ = 1, passes_ = 3;
   bool json_ = false, sort_ = false;
   std::string trace_;
   Verbose verbose_;

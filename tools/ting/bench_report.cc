@@ -34,14 +34,15 @@ std::string ReportText(const BenchReport& r) {
   std::string passes;
   for (const double rtfx : r.rtfx) passes += fmt::format(" {:.1f}", rtfx);
   std::string text = fmt::format(
-      "{} utterances, {:.1f} s; {} {}, threads {}, batch {}, {}\n"
+      "{} utterances, {:.1f} s; {} {}, lanes {}, threads {}, batch {}, {}\n"
       "loaded in       {:.0f} ms\n"
       "RTFx            {:.1f} median, {:.1f} to {:.1f}; passes{}\n"
       "per utterance   {:.2f} ms: features {:.2f}, encoder {:.2f}, search {:.2f}, decoder {:.2f}, text {:.2f}\n",
-      r.num_utterances, r.audio_s, r.device, r.precision, r.num_threads == 0 ? "all" : std::to_string(r.num_threads),
-      r.batch, r.mode, r.load_ms, Median(r.rtfx), MinOf(r.rtfx), MaxOf(r.rtfx), passes, r.ms_per_utterance(),
-      per_utterance(r.stages.frontend_ms), per_utterance(r.stages.encoder_ms), per_utterance(r.stages.search_ms),
-      per_utterance(r.stages.decoder_ms), per_utterance(r.stages.text_ms));
+      r.num_utterances, r.audio_s, r.device, r.precision, r.num_lanes,
+      r.num_threads == 0 ? "all" : std::to_string(r.num_threads), r.batch, r.mode, r.load_ms, Median(r.rtfx),
+      MinOf(r.rtfx), MaxOf(r.rtfx), passes, r.ms_per_utterance(), per_utterance(r.stages.frontend_ms),
+      per_utterance(r.stages.encoder_ms), per_utterance(r.stages.search_ms), per_utterance(r.stages.decoder_ms),
+      per_utterance(r.stages.text_ms));
   text += fmt::format("latency         p50 {:.2f} ms, p95 {:.2f} ms a batch of {}\n", Quantile(r.batch_ms, 0.5),
                       Quantile(r.batch_ms, 0.95), r.batch);
   return text + RooflineText(r) + fmt::format("peak memory     {:.0f} MB (the audio included)\n", r.peak_rss_mb);
@@ -66,6 +67,7 @@ std::string ReportJson(const BenchReport& r) {
       {"utterances", r.num_utterances},
       {"audio_s", r.audio_s},
       {"batch", r.batch},
+      {"lanes", r.num_lanes},
       {"threads", r.num_threads},
       {"mode", r.mode},
       {"precision", r.precision},

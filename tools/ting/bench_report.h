@@ -17,7 +17,7 @@ namespace ting::tool {
 struct BenchReport {
   double load_ms = 0, audio_s = 0, peak_rss_mb = 0;
   size_t num_utterances = 0;
-  int batch = 0, num_threads = 0;
+  int batch = 0, num_threads = 0, num_lanes = 0, num_devices = 1;
   const char *mode = "", *precision = "";
   std::string device;
   std::vector<double> rtfx;      // a pass
@@ -25,8 +25,8 @@ struct BenchReport {
   StageTimes stages;             // of all passes
 
   double passes() const { return static_cast<double>(rtfx.size()); }
-  double roofline_rtfx() const {  // 0: the device's peaks are not known
-    return stages.total_least_ms() > 0 ? audio_s * 1e3 * passes() / stages.total_least_ms() : 0;
+  double roofline_rtfx() const {  // of all devices together; 0: their peaks are not known
+    return stages.total_least_ms() > 0 ? num_devices * audio_s * 1e3 * passes() / stages.total_least_ms() : 0;
   }
   double ms_per_utterance() const { return audio_s / Median(rtfx) * 1e3 / num_utterances; }
 };

@@ -50,6 +50,8 @@ class EvalCommand : public Command {
     app.add_option("--hyp", hypothesis_, "score only: \"id text\" lines of hypotheses");
     verbose_.AddOption(app, "utterances", "print every utterance, aligned; ");
     AddModelOptions(app, model_)->required(false);
+    model_.pool.lanes = 1;  // so that encoder and decoder have the device for themselves
+    AddLanesOption(app, model_);
     app.add_option("--data", data_, "what to run: as AUDIO of ting transcribe");
     app.add_option("--text", text_, "references; default: the texts in a *.tsv or JSONL after --data");
     app.add_option("--modes", mode_names_, "comma-separated: greedy, prefix_beam, attention, rescoring")
@@ -93,10 +95,9 @@ class EvalCommand : public Command {
       TING_ASSIGN_OR_RETURN(golden_, Golden::Load(golden_path_));
       decode_.nbest = std::min(2, decode_.beam);  // for the gap
     }
-    TING_ASSIGN_OR_RETURN(std::unique_ptr<Recognizer> recognizer, LoadModel(services, model_));
-    if (verbose_.dispatch()) TING_RETURN_IF_ERROR(TellDispatch(services, *recognizer));
-    audio_.sample_rate_hz = recognizer->info().sample_rate_hz;
-    TING_ASSIGN_OR_RETURN(const Lanes lanes, MakeLanes(std::move(recognizer), 1));
+    TING_ASSIGN_OR_RETURN(const std::unique_ptr<RecognizerPool> pool, LoadPool(services, model_));
+    if (verbose_.dispatch()) TING_RETURN_IF_ERROR(TellDispatch(services, pool->Dispatch()));
+    audio_.sample_rate_hz = pool->info().sample_rate_hz;
     TING_ASSIGN_OR_RETURN(recordings_, ReadRecordings(services, data_, audio_, model_.recognizer.num_threads));
     failed_ = recordings_.num_failed > 0;
     TING_RETURN_IF_ERROR(ReadReferences());
@@ -106,7 +107,7 @@ class EvalCommand : public Command {
       if (error) return InvalidArgument("{}: cannot be created: {}", output_, error.message());
     }
     for (const std::string& mode : mode_names_) {
-      for (const int batch : batches_) TING_RETURN_IF_ERROR(Evaluate(services, lanes, {*ParseMode(mode), batch}));
+      for (const int batch : batches_) TING_RETURN_IF_ERROR(Evaluate(services, *pool, {*ParseMode(mode), batch}));
     }
     *services.out << "Method                  Batch   CER %       N       C       S       D       I  encoder ms  "
                      "decoder ms      RTFx\n"
@@ -142,13 +143,14 @@ class EvalCommand : public Command {
     return {};
   }
 
-  Status Evaluate(const Services& services, const Lanes& lanes, Setting setting) {
+  Status Evaluate(const Services& services, RecognizerPool& pool, Setting setting) {
     DecodeOptions options = decode_;
     options.mode = setting.mode;
     for (int i = 0; i < warmup_; ++i) {
-      RunTimedPass(lanes, recordings_.audio, options, setting.batch, Results::kDrop);
+      RunTimedPass(pool, recordings_.audio, options, setting.batch, Results::kDrop);
     }
-    const TimedPass pass = RunTimedPass(lanes, recordings_.audio, options, setting.batch, Results::kKeep);
+    const TimedPass pass = RunTimedPass(pool, recordings_.audio, options, setting.batch, Results::kKeep);
+    TellLosses(services, pool, &num_losses_);
     std::vector<KeyedResult> results;
     Transcripts hypotheses;
     for (size_t i = 0; i < pass.results.size(); ++i) {
@@ -164,7 +166,7 @@ class EvalCommand : public Command {
     }
     if (hypotheses.empty()) return InvalidArgument("no recording could be recognised, so there is nothing to score");
     TING_ASSIGN_OR_RETURN(const Score score, ScoreTranscripts(references_, hypotheses));
-    Report(services, lanes[0]->info(), setting, pass, score);
+    Report(services, pool.info(), setting, pass, score);
     if (golden_ && Golden::HasMode(setting.mode)) ReportComparison(services, setting, results);
     return WriteOutputs(setting, hypotheses, score);
   }
@@ -222,6 +224,7 @@ class EvalCommand : public Command {
   Recordings recordings_;
   Transcripts references_;
   std::string table_;
+  size_t num_losses_ = 0;
   bool failed_ = false;
 };
 

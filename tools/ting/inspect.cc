@@ -90,7 +90,7 @@ class InspectCommand : public Command {
 
   Result<int> Run(const Services& services) override {
     TING_ASSIGN_OR_RETURN(const std::unique_ptr<Recognizer> recognizer, LoadModel(services, model_));
-    if (verbose_.dispatch()) TING_RETURN_IF_ERROR(TellDispatch(services, *recognizer));
+    if (verbose_.dispatch()) TING_RETURN_IF_ERROR(TellDispatch(services, recognizer->Dispatch()));
     if (json_) {
       auto json = InfoJson(recognizer->info());
       if (graph_) json["graph"] = recognizer->GraphText();

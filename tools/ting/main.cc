@@ -13,6 +13,7 @@ int main(int argc, char** argv) {
   std::ios::sync_with_stdio(false);
   ting::tool::Services services;
   services.load = ting::Recognizer::Load;
+  services.load_pool = ting::RecognizerPool::Load;
   services.read_audio = ting::ReadAudio;
   services.read_audio_bytes = ting::ReadAudioBytes;
   services.build_engine = ting::BuildEngine;

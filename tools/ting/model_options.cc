@@ -32,6 +32,10 @@ const ModeNames& NamesOf(DecodeMode mode) {
   return *std::find_if(std::begin(kModes), std::end(kModes), [&](const ModeNames& m) { return m.mode == mode; });
 }
 
+Status WithPath(const Status& status, const std::string& path) {
+  return status.message().find(path) != std::string::npos ? status : status.WithContext(path);
+}
+
 }  // namespace
 
 std::optional<DecodeMode> ParseMode(std::string_view name) {
@@ -66,7 +70,8 @@ void AddDeviceOptions(CLI::App& app, ModelOptions& options) {
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app.add_option("--device", options.recognizer.device,
-                 "cpu; cuda or cuda:N: an NVIDIA GPU; ref: plain loops on the CPU, slow, the oracle")
+                 "cpu; cuda or cuda:N: an NVIDIA GPU; cuda:0,1 or cuda:all: several (transcribe, bench --clips, eval); "
+                 "ref: plain loops on the CPU, slow, the oracle")
       ->capture_default_str();
   app.add_option_function<std::string>(
          "--precision", [&options](const std::string& name) { options.recognizer.precision = ParsePrecision(name); },
@@ -83,6 +88,13 @@ void AddDeviceOptions(CLI::App& app, ModelOptions& options) {
                  "GPU: records of ting tune; default: this machine's for the model, in the user's cache");
   app.add_flag(
       "--no-tuning", [&options](int64_t) { options.recognizer.use_tuning = false; }, "GPU: use no tuning records");
+}
+
+void AddLanesOption(CLI::App& app, ModelOptions& options) {
+  app.add_option("--lanes", options.pool.lanes,
+                 "recognisers of each device, which take batches in turn; 0: one on the CPU, three on a GPU")
+      ->check(CLI::Range(0, 64))
+      ->capture_default_str();
 }
 
 CLI::Option* AddRandomWeightsOption(CLI::App& app, std::string& architecture) {
@@ -123,6 +135,9 @@ void AddDecodeOptions(CLI::App& app, DecodeOptions& options) {
   app.add_option("--length-penalty", options.length_penalty, "attention mode: score / length ^ penalty")
       ->capture_default_str();
   app.add_option("--blank-penalty", options.blank_penalty, "subtracted from the blank's logit")->capture_default_str();
+  app.add_option("--blank-skip", options.blank_skip,
+                 "prefix beam search passes over frames whose blank is more probable than this, as 0.99; default: none")
+      ->check(CLI::Range(0.0, 1.0));
   app.add_option_function<int>(
          "--chunk-size", [&options](const int& frames) { options.chunk_frames = std::max(0, frames); },
          "encoder frames a chunk, as in streaming; 0 or, as in WeNet, -1: all")
@@ -151,16 +166,27 @@ RecognizerOptions WithNotes(const Services& services, RecognizerOptions options)
   return options;
 }
 
-Status TellDispatch(const Services& services, const Recognizer& recognizer) {
-  TING_ASSIGN_OR_RETURN(const auto dispatch, recognizer.Dispatch());
-  *services.err << DispatchText(dispatch);
+Status TellDispatch(const Services& services, const Result<std::vector<NodeDispatch>>& dispatch) {
+  TING_RETURN_IF_ERROR(dispatch.status());
+  *services.err << DispatchText(*dispatch);
   return {};
 }
 
 Result<std::unique_ptr<Recognizer>> LoadModel(const Services& services, const ModelOptions& options) {
   auto recognizer = services.load(options.path, WithNotes(services, options.recognizer));
-  if (recognizer.ok() || recognizer.status().message().find(options.path) != std::string::npos) return recognizer;
-  return recognizer.status().WithContext(options.path);
+  return recognizer.ok() ? std::move(recognizer) : WithPath(recognizer.status(), options.path);
+}
+
+Result<std::unique_ptr<RecognizerPool>> LoadPool(const Services& services, const ModelOptions& options) {
+  auto pool = services.load_pool(options.path, WithNotes(services, options.recognizer), options.pool);
+  return pool.ok() ? std::move(pool) : WithPath(pool.status(), options.path);
+}
+
+void TellLosses(const Services& services, const RecognizerPool& pool, size_t* num_told) {
+  const std::vector<Status> losses = pool.Losses();
+  for (; *num_told < losses.size(); ++*num_told) {
+    *services.err << "ting: note: a device was lost: " << losses[*num_told].message() << '\n' << std::flush;
+  }
 }
 
 Result<Audio> ReadInput(const Services& services, const Input& input, const ReadAudioOptions& options) {

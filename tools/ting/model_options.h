@@ -30,6 +30,7 @@ const char* PrecisionName(Precision precision);
 struct ModelOptions {
   std::string path;
   RecognizerOptions recognizer;
+  PoolOptions pool;
 };
 
 // Returns the option -m, which is required unless the caller says otherwise. AddDeviceOptions: how and where it runs,
@@ -51,6 +52,8 @@ class Verbose {
  private:
   std::vector<std::string> told_;
 };
+// For commands that run a pool; its default is `options.pool.lanes`.
+void AddLanesOption(CLI::App& app, ModelOptions& options);
 void AddModeOption(CLI::App& app, DecodeMode& mode);
 void AddDecodeOptions(CLI::App& app, DecodeOptions& options);
 void AddChannelOption(CLI::App& app, int& channel);
@@ -61,9 +64,12 @@ Status CheckDecodeOptions(const DecodeOptions& options);
 RecognizerOptions WithNotes(const Services& services, RecognizerOptions options);
 
 // Which implementation runs each graph node and why the better ones do not, on services.err.
-Status TellDispatch(const Services& services, const Recognizer& recognizer);
+Status TellDispatch(const Services& services, const Result<std::vector<NodeDispatch>>& dispatch);
 // Loads the model, with its path in front of what went wrong.
 Result<std::unique_ptr<Recognizer>> LoadModel(const Services& services, const ModelOptions& options);
+Result<std::unique_ptr<RecognizerPool>> LoadPool(const Services& services, const ModelOptions& options);
+// A note for each device that was lost, but for the first `*num_told`; counts them.
+void TellLosses(const Services& services, const RecognizerPool& pool, size_t* num_told);
 
 // Reads one recording; "-" is standard input. The message of a failure names the recording once.
 Result<Audio> ReadInput(const Services& services, const Input& input, const ReadAudioOptions& options);

@@ -16,12 +16,16 @@
 
 #include "ting/benchmark.h"
 #include "ting/recognizer.h"
+#include "ting/recognizer_pool.h"
 #include "ting/tuning.h"
 
 namespace ting::tool {
 
 struct Services {
   std::function<Result<std::unique_ptr<Recognizer>>(const std::string& path, const RecognizerOptions& options)> load;
+  std::function<Result<std::unique_ptr<RecognizerPool>>(const std::string& path, const RecognizerOptions& options,
+                                                        const PoolOptions& pool)>
+      load_pool;
   std::function<Result<Audio>(const std::string& path, const ReadAudioOptions& options)> read_audio;
   std::function<Result<Audio>(std::span<const std::byte> bytes, const ReadAudioOptions& options)> read_audio_bytes;
   std::function<Status(const std::string& model_dir, const std::string& engine_path, Precision precision)> build_engine;

@@ -8,6 +8,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
+#include <deque>
 #include <thread>
 
 #include "base/status_macros.h"
@@ -38,36 +39,84 @@ struct TranscribeOptions {
 // One run: what is shared by its steps.
 class Run {
  public:
-  Run(const TranscribeOptions& options, const Services& services, Recognizer& recognizer, ResultSink& sink)
+  Run(const TranscribeOptions& options, const Services& services, RecognizerPool& pool, ResultSink& sink)
       : options_(options),
         services_(services),
-        recognizer_(recognizer),
+        pool_(pool),
         sink_(sink),
         bar_(services.err_is_terminal && !options.quiet ? services.err : nullptr) {}
+  // The lanes must not outlive the audio that they read.
+  ~Run() {
+    pool_.CancelWaiting();
+    for (const Batch& batch : under_way_) Await(batch);
+  }
+  Run(const Run&) = delete;
+  Run& operator=(const Run&) = delete;
 
   // `inputs` are those that are not done yet.
   Status Transcribe(const std::vector<Input>& inputs) {
     totals_.num_inputs = inputs.size();
     ReadAudioOptions audio = options_.audio;
-    audio.sample_rate_hz = recognizer_.info().sample_rate_hz;
-    // One reader a few cores: decoding is far cheaper than recognition, and shares the cores with it.
-    const int num_readers = 1 + static_cast<int>(std::thread::hardware_concurrency()) / 8;
+    audio.sample_rate_hz = pool_.info().sample_rate_hz;
     AudioReader reader(inputs, [&](const Input& input) { return ReadInput(services_, input, audio); },
-                       {.ahead = 2 * options_.batch + 2, .num_threads = num_readers});
+                       {.ahead = 2 * options_.batch + 2, .num_threads = NumReaders()});
     start_ = std::chrono::steady_clock::now();
-    while (!services_.interrupted()) {
-      std::vector<AudioReader::Item> batch = NextBatch(reader);
-      if (batch.empty()) break;
-      TING_RETURN_IF_ERROR(RecognizeAndWrite(inputs, batch));
+    bool more = true;
+    while (more || !under_way_.empty()) {
+      if (services_.interrupted()) pool_.CancelWaiting(), more = false;
+      if (more && !FirstIsDue()) {
+        more = SubmitNext(reader);
+        continue;
+      }
+      if (under_way_.empty()) break;
+      TING_ASSIGN_OR_RETURN(const bool written, WriteFirst(inputs));
+      if (!written) break;
     }
     Measure();
-    totals_.waited_ms = reader.waited_ms();
     return {};
   }
 
   RunTotals& totals() { return totals_; }
 
  private:
+  // On its way through the pool.
+  struct Batch {
+    std::vector<AudioReader::Item> items;
+    std::vector<Audio> audio;             // of the items that could be read
+    std::future<RecognizedBatch> answer;  // none where there is no audio
+  };
+
+  static void Await(const Batch& batch) {
+    if (batch.answer.valid()) batch.answer.wait();
+  }
+  // One reader a few cores where recognition needs the cores, too: decoding is far cheaper.
+  int NumReaders() const {
+    const int cores = static_cast<int>(std::thread::hardware_concurrency());
+    return 1 + (options_.model.recognizer.device.starts_with("cuda") ? cores / 2 : cores / 8);
+  }
+  // Whether the first batch comes before another one is submitted.
+  bool FirstIsDue() const {
+    if (under_way_.size() >= static_cast<size_t>(pool_.capacity())) return true;
+    if (under_way_.empty()) return false;
+    const std::future<RecognizedBatch>& answer = under_way_.front().answer;
+    return !answer.valid() || answer.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+  }
+
+  // False: there is none.
+  bool SubmitNext(AudioReader& reader) {
+    const double waited_ms = reader.waited_ms();
+    std::vector<AudioReader::Item> items = NextBatch(reader);
+    if (under_way_.empty()) totals_.waited_ms += reader.waited_ms() - waited_ms;
+    if (items.empty()) return false;
+    Batch& batch = under_way_.emplace_back();
+    batch.items = std::move(items);
+    for (AudioReader::Item& item : batch.items) {
+      if (item.audio.ok()) batch.audio.push_back(std::move(*item.audio));
+    }
+    if (!batch.audio.empty()) batch.answer = pool_.Submit(batch.audio, options_.decode);
+    return true;
+  }
+
   std::vector<AudioReader::Item> NextBatch(AudioReader& reader) {
     std::vector<AudioReader::Item> batch;
     double seconds = 0;
@@ -80,16 +129,17 @@ class Run {
     return batch;
   }
 
-  Status RecognizeAndWrite(const std::vector<Input>& inputs, std::vector<AudioReader::Item>& batch) {
-    std::vector<Audio> audio;
-    for (AudioReader::Item& item : batch) {
-      if (item.audio.ok()) audio.push_back(std::move(*item.audio));
-    }
-    std::vector<RecognitionResult> results;
-    if (!audio.empty()) results = recognizer_.Recognize(audio, options_.decode, &totals_.stages);
+  // False: the batch was cancelled.
+  Result<bool> WriteFirst(const std::vector<Input>& inputs) {
+    Batch& batch = under_way_.front();
+    RecognizedBatch answer;
+    if (batch.answer.valid()) answer = batch.answer.get();
+    TellLosses();
+    if (answer.cancelled) return false;
+    totals_.stages += answer.stages;
     Measure();
-    auto result = results.begin();
-    for (const AudioReader::Item& item : batch) {
+    auto result = answer.results.begin();
+    for (const AudioReader::Item& item : batch.items) {
       const Input& input = inputs[item.index];
       if (item.audio.ok()) {
         TING_RETURN_IF_ERROR(Finish(input, *result++));
@@ -97,8 +147,14 @@ class Run {
         TING_RETURN_IF_ERROR(Fail(input, item.audio.status()));
       }
     }
+    under_way_.pop_front();
     bar_.Draw(totals_);
-    return {};
+    return true;
+  }
+
+  void TellLosses() {
+    if (pool_.Losses().size() > num_losses_) bar_.Clear();
+    tool::TellLosses(services_, pool_, &num_losses_);
   }
 
   Status Finish(const Input& input, const RecognitionResult& result) {
@@ -121,9 +177,11 @@ class Run {
 
   const TranscribeOptions& options_;
   const Services& services_;
-  Recognizer& recognizer_;
+  RecognizerPool& pool_;
   ResultSink& sink_;
   ProgressBar bar_;
+  std::deque<Batch> under_way_;  // in the order of the inputs
+  size_t num_losses_ = 0;        // told so far
   RunTotals totals_;
   std::chrono::steady_clock::time_point start_;
 };
@@ -146,6 +204,7 @@ class TranscribeCommand : public Command {
                    "input")
         ->required();
     AddModelOptions(app, options_.model);
+    AddLanesOption(app, options_.model);
     AddModeOption(app, options_.decode.mode);
     AddDecodeOptions(app, options_.decode);
     app.add_option("--nbest", options_.decode.nbest, "hypotheses in a result (jsonl shows them all)")
@@ -179,8 +238,8 @@ class TranscribeCommand : public Command {
       return InvalidArgument("{} recordings cannot share one {} file; name a folder: -o subtitles/", set.inputs.size(),
                              FormatName(options_.sink.format));
     }
-    TING_ASSIGN_OR_RETURN(const std::unique_ptr<Recognizer> recognizer, LoadModel(services, options_.model));
-    if (options_.verbose.dispatch()) TING_RETURN_IF_ERROR(TellDispatch(services, *recognizer));
+    TING_ASSIGN_OR_RETURN(const std::unique_ptr<RecognizerPool> pool, LoadPool(services, options_.model));
+    if (options_.verbose.dispatch()) TING_RETURN_IF_ERROR(TellDispatch(services, pool->Dispatch()));
     TING_ASSIGN_OR_RETURN(const std::unique_ptr<ResultSink> sink, ResultSink::Open(options_.sink, services.out));
     if (!options_.quiet) {
       for (const std::string& note : set.notes) *services.err << "ting: note: " << note << '\n';
@@ -190,7 +249,7 @@ class TranscribeCommand : public Command {
       if (!sink->IsDone(input.key)) inputs.push_back(std::move(input));
     }
     services.catch_interrupt();
-    tool::Run run(options_, services, *recognizer, *sink);
+    tool::Run run(options_, services, *pool, *sink);
     run.totals().num_skipped = set.inputs.size() - inputs.size();
     TING_RETURN_IF_ERROR(run.Transcribe(inputs));
     return Conclude(services, run.totals());

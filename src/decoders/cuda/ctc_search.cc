@@ -69,9 +69,11 @@ struct CudaCtcSearch::Memory {
   cuda_ctc::SearchOutput output() const {
     return {sequences.get(), hypothesis_headers.get(), tokens.get(), token_times.get(), peaks.get()};
   }
+  // Growing frees memory, for which the whole device waits: by a quarter more than is needed, so that it is soon over.
+  static int64_t WithRoom(int64_t size) { return size + size / 4; }
   Status GrowSlots(int64_t size) {
     if (size <= slots) return {};
-    slots = 0;
+    slots = 0, size = WithRoom(size);
     TING_RETURN_IF_ERROR(Allocate(size, &nodes));
     TING_RETURN_IF_ERROR(Allocate(size, &times));
     TING_RETURN_IF_ERROR(Allocate(size, &staged_tokens));
@@ -83,12 +85,12 @@ struct CudaCtcSearch::Memory {
   }
   Status GrowHeaders(int sequences_needed, int64_t hypotheses_needed) {
     if (sequences_needed > num_sequences) {
-      num_sequences = 0;
+      num_sequences = 0, sequences_needed = static_cast<int>(WithRoom(sequences_needed));
       TING_RETURN_IF_ERROR(Allocate(sequences_needed, &sequences));
       num_sequences = sequences_needed;
     }
     if (hypotheses_needed > hypotheses) {
-      hypotheses = 0;
+      hypotheses = 0, hypotheses_needed = WithRoom(hypotheses_needed);
       TING_RETURN_IF_ERROR(Allocate(hypotheses_needed, &hypothesis_headers));
       hypotheses = hypotheses_needed;
     }
@@ -96,7 +98,7 @@ struct CudaCtcSearch::Memory {
   }
   Status GrowRows(int64_t rows_needed) {
     if (rows_needed <= rows) return {};
-    rows = 0;
+    rows = 0, rows_needed = WithRoom(rows_needed);
     TING_RETURN_IF_ERROR(Allocate(rows_needed, &peaks));
     rows = rows_needed;
     return {};
@@ -144,7 +146,7 @@ Status CudaCtcSearch::Greedy(const CudaCtcRows& rows, int32_t blank_id, cudaStre
   return {};
 }
 
-Status CudaCtcSearch::PrefixBeam(const CudaCtcRows& rows, const CudaPrefixBeamOptions& options, cudaStream_t stream) {
+Status CudaCtcSearch::PrefixBeam(const CudaCtcRows& rows, const PrefixBeamOptions& options, cudaStream_t stream) {
   if (options.beam < 1 || options.token_beam < 1 || options.beam > kMaxBeam || options.token_beam > kMaxBeam) {
     return InvalidArgument(
         "prefix beam search on the GPU: beams of {} prefixes and {} tokens; both must be 1 to {}, the CPU search does "
@@ -155,7 +157,7 @@ Status CudaCtcSearch::PrefixBeam(const CudaCtcRows& rows, const CudaPrefixBeamOp
   TING_RETURN_IF_ERROR(Reserve(rows.num_sequences, rows.max_rows, options.beam));
   last_sequences_ = 0;
   const cuda_ctc::PrefixBeamSettings settings{options.beam, options.token_beam, options.blank_id,
-                                              options.blank_skip_threshold};
+                                              options.blank_skip_logp};
   TING_RETURN_IF_CUDA_ERROR(cuda_ctc::LaunchPrefixBeam({rows.logp, rows.ids, rows.row_offsets, rows.k, rows.max_rows},
                                                        rows.num_sequences, settings, memory_->softplus.get(),
                                                        memory_->scratch(), memory_->output(), stream));

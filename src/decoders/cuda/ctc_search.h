@@ -19,7 +19,6 @@
 
 #include <cuda_runtime_api.h>
 
-#include <limits>
 #include <memory>
 #include <vector>
 
@@ -39,13 +38,6 @@ struct CudaCtcRows {
   int max_rows = 0;       // at least row_offsets[B]
 };
 
-struct CudaPrefixBeamOptions : PrefixBeamOptions {
-  // Frames in which blank is among the symbols with a log-probability above this are taken as if it were the only one:
-  // all members stay, in order. Off by default: the exact search. For log(0.999), say, it may lose a prefix that needs
-  // a symbol of such a frame.
-  float blank_skip_threshold = std::numeric_limits<float>::infinity();
-};
-
 class CudaCtcSearch {
  public:
   static constexpr int kMaxBeam = cuda_ctc::kMaxBeam;
@@ -60,7 +52,7 @@ class CudaCtcSearch {
 
   // Both reserve what is missing, which fails under capture.
   Status Greedy(const CudaCtcRows& rows, int32_t blank_id, cudaStream_t stream);
-  Status PrefixBeam(const CudaCtcRows& rows, const CudaPrefixBeamOptions& options, cudaStream_t stream);
+  Status PrefixBeam(const CudaCtcRows& rows, const PrefixBeamOptions& options, cudaStream_t stream);
 
   // Of the first `num_sequences` of the last search. Fails for frames that the CPU search refuses.
   Result<std::vector<GreedyResult>> GreedyResults(int num_sequences) const;

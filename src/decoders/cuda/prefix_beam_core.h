@@ -96,7 +96,7 @@ class PrefixBeamCore {
     m_.ids[lane] = symbol.id;
     m_.logp[lane] = symbol.logp;
     lanes_.Sync();
-    if (blank_rank_ >= 0 && m_.logp[blank_rank_] > settings_.blank_skip_threshold) {
+    if (blank_rank_ >= 0 && m_.logp[blank_rank_] > settings_.blank_skip_logp) {
       BlankAlone();
     } else {
       ListCandidates(Stay());

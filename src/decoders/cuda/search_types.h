@@ -23,7 +23,7 @@ struct PrefixBeamSettings {
   int32_t beam = 0;
   int32_t token_beam = 0;
   int32_t blank_id = 0;
-  float blank_skip_threshold = 0;  // +inf: no frame is skipped
+  float blank_skip_logp = 0;  // +inf: no frame is skipped
 };
 
 struct SequenceHeader {

@@ -9,6 +9,7 @@
 #include "engine/device_stages.h"
 #include "frontend/cuda/fbank.h"
 #include "kernels/cuda/cuda_backend.h"
+#include "runtime/upload_ring.h"
 
 namespace ting {
 namespace {
@@ -47,27 +48,37 @@ KernelWork SearchWorkOf(const TopKRows& rows) {
 
 class CudaStages : public DeviceStages {
  public:
-  CudaStages(Device& device, CudaFbank fbank, int num_mel_bins, CudaCtcSearch search)
-      : device_(device), fbank_(std::move(fbank)), num_mel_bins_(num_mel_bins), search_(std::move(search)) {}
+  CudaStages(Device& device, CudaFbank fbank, int num_mel_bins, CudaCtcSearch search, std::unique_ptr<Event> searched)
+      : device_(device),
+        fbank_(std::move(fbank)),
+        num_mel_bins_(num_mel_bins),
+        search_(std::move(search)),
+        searched_(std::move(searched)),
+        uploads_(device) {}
 
   Result<const float*> Features(std::span<const std::span<const float>> utterances, const RowSet& rows,
                                 ThreadPool& pool, Stream& stream) override;
 
+  void ReleaseMemory() override { packed_.reset(), features_.reset(); }
+
   int max_beam() const override { return CudaCtcSearch::kMaxBeam; }
-  Result<std::vector<GreedyResult>> Greedy(const TopKRows& rows, int32_t blank_id, Stream& stream) override {
+  Status QueueGreedy(const TopKRows& rows, int32_t blank_id, Stream& stream) override {
     const StageRange range(device_, GreedyLabels(), SearchWorkOf(rows));
     TING_RETURN_IF_ERROR(search_.Greedy(RowsOf(rows), blank_id, HandleOf(stream)));
-    TING_RETURN_IF_ERROR(stream.Synchronize());
-    return search_.GreedyResults(rows.logp.rows->num_sequences());
+    return searched_->Record(stream);
   }
-  Result<std::vector<std::vector<PrefixHypothesis>>> PrefixBeam(const TopKRows& rows, const PrefixBeamOptions& options,
-                                                                Stream& stream) override {
+  Status QueuePrefixBeam(const TopKRows& rows, const PrefixBeamOptions& options, Stream& stream) override {
     const StageRange range(device_, PrefixBeamLabels(), SearchWorkOf(rows));
-    CudaPrefixBeamOptions search;
-    static_cast<PrefixBeamOptions&>(search) = options;
-    TING_RETURN_IF_ERROR(search_.PrefixBeam(RowsOf(rows), search, HandleOf(stream)));
-    TING_RETURN_IF_ERROR(stream.Synchronize());
-    return search_.PrefixResults(rows.logp.rows->num_sequences());
+    TING_RETURN_IF_ERROR(search_.PrefixBeam(RowsOf(rows), options, HandleOf(stream)));
+    return searched_->Record(stream);
+  }
+  Result<std::vector<GreedyResult>> GreedyResults(int num_sequences) override {
+    TING_RETURN_IF_ERROR(searched_->Wait());
+    return search_.GreedyResults(num_sequences);
+  }
+  Result<std::vector<std::vector<PrefixHypothesis>>> PrefixResults(int num_sequences) override {
+    TING_RETURN_IF_ERROR(searched_->Wait());
+    return search_.PrefixResults(num_sequences);
   }
 
  private:
@@ -80,20 +91,16 @@ class CudaStages : public DeviceStages {
             rows.logp.rows->num_sequences(),
             static_cast<int>(rows.logp.tensor.rows())};
   }
-  // Buffers of at least so many bytes; growing waits for the stream, whose copies may still read the old ones.
+  // Buffers of at least so many bytes; growing waits for the stream, whose work may still read the old ones.
   Status Reserve(size_t packed_bytes, size_t feature_bytes, Stream& stream) {
-    const auto fits = [](const auto& buffer, size_t bytes) { return buffer && buffer->size() >= bytes; };
-    if (!fits(packed_, packed_bytes)) {
-      TING_RETURN_IF_ERROR(stream.Synchronize());
-      packed_.reset(), pinned_.reset();
-      TING_ASSIGN_OR_RETURN(pinned_, device_.AllocateHost(packed_bytes + packed_bytes / 4));
-      TING_ASSIGN_OR_RETURN(packed_, device_.Allocate(packed_bytes + packed_bytes / 4));
-    }
-    if (!fits(features_, feature_bytes)) {
-      TING_RETURN_IF_ERROR(stream.Synchronize());
-      features_.reset();
-      TING_ASSIGN_OR_RETURN(features_, device_.Allocate(feature_bytes + feature_bytes / 4));
-    }
+    TING_RETURN_IF_ERROR(Grow(packed_bytes, stream, &packed_));
+    return Grow(feature_bytes, stream, &features_);
+  }
+  Status Grow(size_t bytes, Stream& stream, std::unique_ptr<DeviceBuffer>* buffer) {
+    if (*buffer && (*buffer)->size() >= bytes) return Status();
+    TING_RETURN_IF_ERROR(stream.Synchronize());
+    buffer->reset();
+    TING_ASSIGN_OR_RETURN(*buffer, device_.Allocate(bytes + bytes / 4));
     return Status();
   }
 
@@ -101,7 +108,9 @@ class CudaStages : public DeviceStages {
   CudaFbank fbank_;
   int num_mel_bins_;
   CudaCtcSearch search_;
-  std::unique_ptr<DeviceBuffer> pinned_, packed_, features_;
+  std::unique_ptr<Event> searched_;
+  UploadRing uploads_;
+  std::unique_ptr<DeviceBuffer> packed_, features_;
 };
 
 // One block of bytes goes over: sample offsets, frame offsets, samples. Samples as f32: as int16 would be half the
@@ -118,13 +127,13 @@ Result<const float*> CudaStages::Features(std::span<const std::span<const float>
   const size_t bytes = samples_at + offsets.back() * sizeof(float);
   const size_t feature_bytes = device_.PadRows(rows.num_rows()) * num_mel_bins_ * sizeof(float);
   TING_RETURN_IF_ERROR(Reserve(bytes, feature_bytes, stream));
-  std::byte* host = pinned_->data();
+  TING_ASSIGN_OR_RETURN(std::byte * host, uploads_.Begin(bytes));
   std::memcpy(host, offsets.data(), offsets.size() * sizeof(int64_t));
   std::memcpy(host + frame_offsets_at, rows.offsets().data(), (B + 1) * sizeof(int32_t));
   pool.ParallelFor(static_cast<int64_t>(B), [&](int64_t b, int) {
     std::memcpy(host + samples_at + offsets[b] * sizeof(float), utterances[b].data(), utterances[b].size_bytes());
   });
-  TING_RETURN_IF_ERROR(stream.CopyToDevice(packed_->data(), host, bytes));
+  TING_RETURN_IF_ERROR(uploads_.Send(packed_->data(), bytes, stream));
   auto* features = reinterpret_cast<float*>(features_->data());
   TING_RETURN_IF_ERROR(fbank_.Compute(reinterpret_cast<const float*>(packed_->data() + samples_at),
                                       reinterpret_cast<const int64_t*>(packed_->data()),
@@ -140,8 +149,9 @@ Result<std::unique_ptr<DeviceStages>> CreateDeviceStages(Device& device, const F
   TING_RETURN_IF_ERROR(device.MakeCurrent());
   TING_ASSIGN_OR_RETURN(CudaFbank fbank, CudaFbank::Create(options));
   TING_ASSIGN_OR_RETURN(CudaCtcSearch search, CudaCtcSearch::Create());
-  return std::unique_ptr<DeviceStages>(
-      std::make_unique<CudaStages>(device, std::move(fbank), options.num_mel_bins, std::move(search)));
+  TING_ASSIGN_OR_RETURN(std::unique_ptr<Event> searched, device.CreateEvent());
+  return std::unique_ptr<DeviceStages>(std::make_unique<CudaStages>(device, std::move(fbank), options.num_mel_bins,
+                                                                    std::move(search), std::move(searched)));
 }
 
 }  // namespace ting

@@ -6,7 +6,7 @@
 #include <mutex>
 #include <utility>
 
-#include "base/status_macros.h"
+#include "base/cuda_status.h"
 
 namespace ting::cuda {
 namespace {
@@ -52,19 +52,7 @@ Result<CUtensorMap> EncodeMap(TmaType type, const void* data, const int64_t (&si
 
 }  // namespace
 
-Status CudaStatus(cudaError_t error, const char* what) {
-  if (error == cudaSuccess) return Status();
-  if (error == cudaErrorMemoryAllocation) {
-    return ResourceExhausted("the GPU is out of memory ({}); use a smaller batch or raise --gpu-memory", what);
-  }
-  if (error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver) {
-    return FailedPrecondition("no usable GPU: {}; use --device cpu", cudaGetErrorString(error));
-  }
-  if (error == cudaErrorECCUncorrectable || error == cudaErrorDevicesUnavailable || error == cudaErrorSystemNotReady) {
-    return Unavailable("the GPU went away: {} ({}); start again", cudaGetErrorString(error), what);
-  }
-  return Internal("CUDA: {} ({}, in {})", cudaGetErrorString(error), cudaGetErrorName(error), what);
-}
+Status CudaStatus(cudaError_t error, const char* what) { return CudaErrorStatus(error, what); }
 
 Status AllowSharedMemory(const void* kernel, uint32_t bytes, int cluster) {
   static std::mutex mutex;

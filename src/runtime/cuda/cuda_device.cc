@@ -62,6 +62,26 @@ class PinnedBuffer : public DeviceBuffer {
   size_t size_;
 };
 
+class CudaEvent : public Event {
+ public:
+  static Result<std::unique_ptr<Event>> Create() {
+    std::unique_ptr<CudaEvent> event(new CudaEvent());
+    TING_CUDA_RETURN_IF_ERROR(cudaEventCreateWithFlags(&event->handle_, cudaEventDisableTiming));
+    return std::unique_ptr<Event>(std::move(event));
+  }
+  ~CudaEvent() override {
+    if (handle_ != nullptr) cudaEventDestroy(handle_);
+  }
+  Status Record(Stream& stream) override {
+    return CudaStatus(cudaEventRecord(handle_, static_cast<CudaStream&>(stream).handle()), "recording an event");
+  }
+  Status Wait() override { return CudaStatus(cudaEventSynchronize(handle_), "waiting for the GPU"); }
+
+ private:
+  CudaEvent() = default;
+  cudaEvent_t handle_ = nullptr;
+};
+
 // A step's CUDA graph. A step seen once is only counted: recording costs milliseconds and pays from the second on.
 class GraphRecording : public Recording {
  public:
@@ -103,6 +123,7 @@ class CudaDevice : public Device {
       return ResourceExhausted("{} MB more would pass the limit of {} MB of GPU memory; use a smaller batch",
                                bytes >> 20, count_->limit >> 20);
     }
+    TING_RETURN_IF_ERROR(MakeCurrent());
     TING_ASSIGN_OR_RETURN(cuda::DeviceMemory memory, cuda::DeviceMemory::Allocate(bytes));
     count_->used += bytes;
     return std::unique_ptr<DeviceBuffer>(std::make_unique<CudaBuffer>(std::move(memory), count_));
@@ -116,6 +137,10 @@ class CudaDevice : public Device {
     TING_RETURN_IF_ERROR(MakeCurrent());
     TING_ASSIGN_OR_RETURN(auto stream, CudaStream::Create());
     return std::unique_ptr<Stream>(std::move(stream));
+  }
+  Result<std::unique_ptr<Event>> CreateEvent() override {
+    TING_RETURN_IF_ERROR(MakeCurrent());
+    return CudaEvent::Create();
   }
   Status MakeCurrent() override { return CudaStatus(cudaSetDevice(backend_->options().ordinal), "cudaSetDevice"); }
   Status RunRecorded(Stream& stream, std::unique_ptr<Recording>* recording,
@@ -241,6 +266,12 @@ Result<std::unique_ptr<Device>> CreateGpuDevice(const GpuOptions& options) {
   const cuda::CudaOptions cuda{options.ordinal, ComputeOf(options.precision), options.batch_invariant};
   TING_ASSIGN_OR_RETURN(auto backend, CudaBackend::Create(cuda));
   return std::unique_ptr<Device>(std::make_unique<CudaDevice>(std::move(backend), options.memory_limit_bytes));
+}
+
+Result<int> CountGpus() {
+  int count = 0;
+  TING_CUDA_RETURN_IF_ERROR(cudaGetDeviceCount(&count));
+  return count;
 }
 
 }  // namespace ting

@@ -1,0 +1,65 @@
+// src/engine/load_pool.cc
+// SPDX-License-Identifier: Apache-2.0
+//
+// A pool of the engine's own recognisers: one copy of the weights in host memory, one on each GPU.
+#include <algorithm>
+#include <new>
+#include <thread>
+
+#include "base/status_macros.h"
+#include "engine/u2_recognizer.h"
+#include "ting/recognizer_pool.h"
+
+namespace ting {
+namespace {
+
+// Three lanes: in one the encoder, in one the search, and one whose audio is being packed (docs/gpu_results.md).
+constexpr int kGpuLanes = 3;
+constexpr int kMaxLanes = 64;
+
+int NumThreads(const RecognizerOptions& options, int lanes) {
+  if (options.num_threads != 0 || lanes == 1) return options.num_threads;
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / lanes);
+}
+
+// `count` lanes on one device.
+Status AddLanes(const std::shared_ptr<const U2Model>& model, const RecognizerOptions& options, int count,
+                std::vector<RecognizerPool::Lane>* lanes) {
+  std::unique_ptr<Recognizer> recognizer;
+  TING_ASSIGN_OR_RETURN(recognizer, U2Recognizer::Create(model, options));
+  lanes->push_back({std::move(recognizer), options.device});
+  Recognizer& first = *lanes->back().recognizer;
+  for (int i = 1; i < count; ++i) {
+    TING_ASSIGN_OR_RETURN(recognizer, first.Clone());
+    lanes->push_back({std::move(recognizer), options.device});
+  }
+  return Status();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<RecognizerPool>> RecognizerPool::Load(const std::string& path, const RecognizerOptions& options,
+                                                             const PoolOptions& pool) {
+  if (pool.lanes < 0 || pool.lanes > kMaxLanes) {
+    return InvalidArgument("{} lanes; use 1 to {}, or 0 for the device's own number", pool.lanes, kMaxLanes);
+  }
+  try {
+    TING_ASSIGN_OR_RETURN(const std::vector<std::string> devices, ExpandDevices(options.device));
+    const bool gpu = devices[0].starts_with("cuda");
+    const int count = pool.lanes > 0 ? pool.lanes : gpu ? kGpuLanes : 1;
+    TING_ASSIGN_OR_RETURN(U2Model loaded, LoadU2ModelFor(devices[0], path, options.precision));
+    const auto model = std::make_shared<const U2Model>(std::move(loaded));
+    RecognizerOptions one = options;
+    if (!gpu) one.num_threads = NumThreads(options, count);
+    std::vector<Lane> lanes;
+    for (const std::string& device : devices) {
+      one.device = device;
+      TING_RETURN_IF_ERROR(AddLanes(model, one, count, &lanes));
+    }
+    return std::make_unique<RecognizerPool>(std::move(lanes));
+  } catch (const std::bad_alloc&) {
+    return ResourceExhausted("out of memory while loading {}", path);
+  }
+}
+
+}  // namespace ting
