@@ -20,9 +20,9 @@ def read_peers(path):
 
 
 def read_ting(path):
-    """{batch: [encoder ms, decoder ms]} of the rows of three numbers."""
+    """{batch: [encoder ms, decoder ms]} of the rows of the table; what stands behind these columns is the roofline's."""
     rows = (line.split() for line in pathlib.Path(path).read_text().splitlines())
-    return {int(row[0]): [float(x) for x in row[1:]] for row in rows if len(row) == 3 and row[0].isdigit()}
+    return {int(row[0]): [float(x) for x in row[1:3]] for row in rows if len(row) >= 3 and row[0].isdigit()}
 
 
 def main(peers_path, *ting_paths):
