@@ -12,14 +12,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-programs=build/cuda/tests/kernels/cuda
-built=""
+tests=build/cuda/tests  # where the build leaves its test programs
+built=""                # or the folder that holds nothing but them
 minimal=""
 tools=("")
 while [[ $# -gt 0 ]]; do
   case "$1" in
-    --minimal) minimal=1; programs=build/minimal/tests/kernels/cuda; shift ;;
-    --built) built=1; programs=$2; shift 2 ;;
+    --minimal) minimal=1; tests=build/minimal/tests; shift ;;
+    --built) built=$2; shift 2 ;;
     --sanitize) tools=("compute-sanitizer --tool memcheck --error-exitcode 9 "
                        "compute-sanitizer --tool racecheck --error-exitcode 9 "
                        "compute-sanitizer --tool initcheck --error-exitcode 9 "); shift ;;
@@ -37,9 +37,16 @@ elif [[ -z $built ]]; then
   cmake --build build/cuda -j "${JOBS:-$(nproc)}"
 fi
 
+# The kernels' own, and those of searches, features, traces and pools.
+if [[ -n $built ]]; then
+  programs=("$built"/*_test)
+else
+  mapfile -t programs < <(find "$tests" -type f -executable \( -path '*/kernels/cuda/*_test' -o -name '*_cuda_test' \) | sort)
+fi
+
 failed=0
 summary=""
-for program in "$programs"/*_test; do
+for program in "${programs[@]}"; do
   for tool in "${tools[@]}"; do
     log=$(mktemp)
     filter='-*Bench*'
