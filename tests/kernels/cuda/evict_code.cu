@@ -17,7 +17,6 @@ namespace {
 
 __global__ void EvictCodeKernel(float a, float b, float* sums) {
   WaitForPreviousKernel();
-  WaitForPreviousKernel();
   float v0 = a, v1 = b, v2 = a + b, v3 = a - b;
   asm volatile(TING_8(TING_8(TING_8(TING_8(TING_STEP)))) : "+f"(v0), "+f"(v1), "+f"(v2), "+f"(v3) : "f"(a), "f"(b));
   if (sums != nullptr) *sums = v0 + v1 + v2 + v3;
