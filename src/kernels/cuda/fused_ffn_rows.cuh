@@ -24,10 +24,6 @@ struct Place {
   int cluster_first_row;
 };
 
-__device__ __forceinline__ void NamedBarrier(int id, int threads) {
-  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
-}
-
 __device__ __forceinline__ float4 Load4(const float* p) { return *reinterpret_cast<const float4*>(p); }
 __device__ __forceinline__ void Store4(float* p, const float4& v) { *reinterpret_cast<float4*>(p) = v; }
 

@@ -35,10 +35,6 @@ namespace ting::cuda::head {
 constexpr float kLog2E = 1.44269504F;
 constexpr int kRowTileBytes = kBlockRows * kSwizzleRowBytes;  // 64 columns of a warpgroup's rows
 
-__device__ inline void NamedBarrier(int id, int threads) {
-  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
-}
-
 __device__ inline void NamedBarrierArrive(int id, int threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }

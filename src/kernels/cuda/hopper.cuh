@@ -155,6 +155,10 @@ __device__ inline float4 LoadRemote4(uint32_t address) {
                : "r"(address));
   return v;
 }
+// A barrier of some of the block's warps: `threads` of them, a multiple of 32; 0 is __syncthreads's own.
+__device__ __forceinline__ void NamedBarrier(int id, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
 // Programmatic dependent launch: waits for the kernel before this one, then lets the one after it start, whose code up to
 // the same place runs beside this one's. Not earlier: kernels that start under one another several deep made a chain of
 // 100 short ones 10 % slower (H200, a batch of one: 0.657 against 0.593 ms). Without the launch attribute it waits for

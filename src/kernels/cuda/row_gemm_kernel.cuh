@@ -23,9 +23,6 @@ namespace ting::cuda {
 
 inline constexpr int kTileBytes = 64 * kSwizzleRowBytes;  // 64 rows of 64 elements
 
-__device__ inline void NamedBarrier(int id, int threads) {
-  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
-}
 // 4 bytes from global to shared memory in the background.
 __device__ inline void CopyFloatAsync(float* target, const float* source) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(SharedAddress(target)), "l"(source) : "memory");
