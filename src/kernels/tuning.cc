@@ -2,10 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/tuning.h"
 
-#include <fmt/core.h>
-
 #include <mutex>
 #include <utility>
+
+#include "base/format.h"
 
 namespace ting {
 
