@@ -12,7 +12,9 @@
 // its copy of the weights; while one waits for its search or packs audio, the others keep the GPU busy.
 // A device that is lost (status kUnavailable) takes no further batches, and what its lanes had is done again by the
 // others, so that no batch is lost with it. Only when the last device is gone, or three went while they had the same
-// batch, is the status the batch's own. What does not fit into a device's memory is halved by the recogniser.
+// batch, is the status the batch's own. CUDA gives up all GPUs of a process with the first fatal error on one of them:
+// what outlives a GPU is a lane on the CPU, or another process.
+// What does not fit into a device's memory is halved by the recogniser.
 #pragma once
 
 #include <condition_variable>
