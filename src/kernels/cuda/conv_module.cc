@@ -78,6 +78,7 @@ Result<std::unique_ptr<Kernel>> CreateConvModule(const OpDesc& desc, Road road) 
   RowProductSpec first, second;
   first.linear = params.pw1, first.norm = params.norm, first.output = RowProductSpec::Output::kGlu;
   second.linear = params.pw2, second.x_stored = true;
+  second.starts_next = true;  // a feed-forward, whose clusters take longer to be placed than this product takes
   TING_ASSIGN_OR_RETURN(RowProduct pw1, RowProduct::Create(backend, first, road));
   TING_ASSIGN_OR_RETURN(RowProduct pw2, RowProduct::Create(backend, second, road));
   TING_ASSIGN_OR_RETURN(const DepthwiseParams depthwise, Depthwise(params, backend));

@@ -169,6 +169,13 @@ __device__ inline void WaitForPreviousKernel() {
   asm volatile("griddepcontrol.launch_dependents;");
 #endif
 }
+// The exception: before WaitForPreviousKernel, in a kernel of few blocks that is shorter than the next one's code up to
+// the same place.
+__device__ inline void LetNextKernelStart() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
 
 // ---- 16-bit tiles of registers -------------------------------------------------------------------------------------
 

@@ -52,6 +52,17 @@ Result<CUtensorMap> EncodeMap(TmaType type, const void* data, const int64_t (&si
 
 }  // namespace
 
+dim3 ClusterOf(const LaunchShape& shape) {
+  if (!shape.together || shape.cluster > 1) return dim3(static_cast<unsigned>(shape.cluster));
+  constexpr unsigned kMostBlocks = 8;  // what every kernel may have
+  const auto divisor = [](unsigned blocks, unsigned most) {
+    while (blocks % most != 0) --most;
+    return most;
+  };
+  const unsigned y = divisor(shape.grid.y, kMostBlocks);
+  return dim3(divisor(shape.grid.x, kMostBlocks / y), y);
+}
+
 Status CudaStatus(cudaError_t error, const char* what) { return CudaErrorStatus(error, what); }
 
 Status AllowSharedMemory(const void* kernel, uint32_t bytes, int cluster) {

@@ -29,7 +29,13 @@ struct LaunchShape {
   uint32_t shared_bytes = 0;
   int cluster = 1;         // blocks along x that share a cluster
   bool dependent = false;  // programmatic dependent launch: the kernel calls WaitForPreviousKernel before it reads
+  bool together = false;   // blocks that share no cluster are placed near each other all the same (ClusterOf)
 };
+
+// The cluster of a launch. The device spreads blocks over all its groups of 16 or 18 multiprocessors, and a cluster
+// lies within one: two small blocks in each group leave no place for the next kernel's clusters of 16, which then do
+// not get ready before these blocks end. `together` makes clusters of up to eight, which fill one group after another.
+dim3 ClusterOf(const LaunchShape& shape);
 
 // Launches and returns the launch's own error; the kernel's come later, from the stream.
 template <typename... Parameters, typename... Arguments>
@@ -41,9 +47,9 @@ Status Launch(void (*kernel)(Parameters...), const LaunchShape& shape, cudaStrea
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = stream;
   config.attrs = attributes;
-  if (shape.cluster > 1) {
+  if (const dim3 cluster = ClusterOf(shape); cluster.x * cluster.y > 1) {
     attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
-    attributes[config.numAttrs++].val.clusterDim = {static_cast<unsigned>(shape.cluster), 1, 1};
+    attributes[config.numAttrs++].val.clusterDim = {cluster.x, cluster.y, 1};
   }
   if (shape.dependent) {
     attributes[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;

@@ -22,6 +22,7 @@ extern template RowGemmKernelFunction FindRowGemmKernel<__nv_bfloat16>(const Row
 
 namespace {
 
+constexpr unsigned kFewBlocks = 64;                                  // half a device's multiprocessors
 constexpr int kMaxColumnsPerBlock = 8192;                            // whose bias fits beside the tiles
 constexpr uint32_t kWholeBytes = 220 << 10, kHalfBytes = 112 << 10;  // of a multiprocessor's 227 KB
 
@@ -263,6 +264,8 @@ Status RowGemm(const RowGemmArguments& arguments, const RowGemmConfig& config, c
   shape.shared_bytes = RowGemmSharedLayout(config, arguments.K, parameters.stages).total_bytes;
   shape.cluster = config.split * config.share;
   shape.dependent = arguments.dependent;
+  shape.together = shape.grid.x * shape.grid.y <= kFewBlocks;
+  parameters.starts_next = arguments.starts_next && shape.together;
   const RowGemmKernelFunction kernel = FindKernel(arguments, config);
   TING_RETURN_IF_ERROR(AllowShared(kernel, shape.shared_bytes, shape.cluster));
   return Launch(kernel, shape, stream, parameters);

@@ -17,7 +17,9 @@
 // Numerics   the sums of an output element run over K in the order of RowGemmSegments(K) whatever the tile, the number
 //            of rows or their neighbours: equal bits for equal rows (tests/kernels/cuda/row_gemm_test.cc)
 // Execution  asynchronous on stream, no workspace, may be captured. `dependent`: programmatic dependent launch, weights
-//            and bias are fetched before the previous kernel has ended, so no kernel of the stream may write them
+//            and bias are fetched before the previous kernel has ended, so no kernel of the stream may write them.
+//            `starts_next`: the kernel after this one need not get ready in this one's short time, but may begin while
+//            the one before still runs. For a feed-forward to come, which takes longer (conv_module.cc)
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -66,6 +68,7 @@ struct RowGemmArguments {
   float scale = 1;
 
   bool dependent = false;
+  bool starts_next = false;  // of few blocks
 };
 
 // How a product is cut. A block owns tiles_per_block tiles of tile_n columns, one after the other. K <= 512: of `rows`

@@ -423,6 +423,7 @@ __global__ void __launch_bounds__(RowGemmThreads(kGroups, kMode == RowGemmMode::
                                   RowGemmBlocks(kGroups, kTileN, kMode))
     RowGemmKernel(const __grid_constant__ RowGemmParameters p) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  if (p.starts_next) LetNextKernelStart();
   extern __shared__ uint8_t shared[];
   constexpr bool kMoves = kGroups == 2 && kMode != RowGemmMode::kResident;
   const RowGemmBlock<kTileN, kGroups, kMode> block(p, shared);

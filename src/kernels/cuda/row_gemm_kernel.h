@@ -40,6 +40,7 @@ struct RowGemmParameters {
   float eps;
   float scale;
   Activation activation;
+  bool starts_next;
   bool fours;  // four floats of y and of the residual may be accessed at once
 };
 

@@ -91,6 +91,7 @@ RowGemmArguments RowProduct::HopperArguments() const {
   a.residual_stride = a.N;
   a.scale = scale_;
   a.dependent = true;  // weights come while the kernel before ends
+  a.starts_next = starts_next_;
   return a;
 }
 

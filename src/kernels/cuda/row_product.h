@@ -37,7 +37,8 @@ struct RowProductSpec {
   Activation activation = Activation::kNone;  // of kStored
   float scale = 1;                            // of kFloat
   NormParams post;
-  std::string key;  // names the weight where `linear` is a temporary copy; empty: its address does
+  bool starts_next = false;  // a feed-forward comes next (row_gemm.h)
+  std::string key;           // names the weight where `linear` is a temporary copy; empty: its address does
 };
 
 class RowProduct {
@@ -63,7 +64,8 @@ class RowProduct {
         x_stored_(spec.x_stored),
         output_(spec.output),
         activation_(spec.activation),
-        scale_(spec.scale) {}
+        scale_(spec.scale),
+        starts_next_(spec.starts_next) {}
   void AddTunable();  // tells the tuner of the product
   // row_gemm's arguments that are the same in every step.
   RowGemmArguments HopperArguments() const;
@@ -82,6 +84,7 @@ class RowProduct {
   RowProductSpec::Output output_;
   Activation activation_;
   float scale_;
+  bool starts_next_;
   DeviceMatrix matrix_;
   DeviceNorm norm_, post_;
   TuningProduct tuning_;

@@ -11,6 +11,7 @@
 #include <optional>
 #include <random>
 #include <set>
+#include <utility>
 
 #include "tests/kernels/cuda/gemm_testing.h"
 
@@ -366,24 +367,28 @@ TEST_F(RowGemmTest, ScattersItsLastColumns) {
   CheckScatter({65, 160, 512}, 128);
 }
 
-// A chain of products, each reading what the one before wrote, with and without programmatic dependent launches.
+// A chain of products, each reading what the one before wrote: launched one after the other, dependently, and with all
+// of them started as early as there is room.
 TEST_F(RowGemmTest, DependentLaunchesSeeTheResultsBefore) {
   Problem p{200, 256, 256};
   p.padding = 0, p.activation = Activation::kSwish;
   Product<__half> product(p);
   std::vector<std::vector<__half>> results;
-  for (const bool dependent : {false, true}) {
+  for (const auto& [dependent, starts_next] :
+       {std::pair(false, false), std::pair(true, false), std::pair(true, true)}) {
     DeviceArray<__half> y0(p.M * p.N), y1(p.M * p.N);
     RowGemmArguments a = product.Arguments();
     for (int i = 0; i < 20; ++i) {
       a.y = i % 2 == 0 ? y0.data() : y1.data();
-      a.dependent = dependent && i > 0;
+      a.dependent = dependent && i > 0, a.starts_next = starts_next;
       EXPECT_OK(RowGemm(a, nullptr));
       a.x = a.y;
     }
     results.push_back(y1.Download());
   }
-  EXPECT_EQ(memcmp(results[0].data(), results[1].data(), results[0].size() * sizeof(__half)), 0);
+  for (const auto& result : results) {
+    EXPECT_EQ(memcmp(results[0].data(), result.data(), result.size() * sizeof(__half)), 0);
+  }
   EXPECT_FALSE(std::isnan(HostDouble(results[0][0])));
 }
 
