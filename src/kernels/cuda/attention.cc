@@ -92,9 +92,10 @@ Result<RowProduct> MakeProjection(CudaBackend& backend, const HostLinear& host, 
   return RowProduct::Create(backend, spec, road);
 }
 
-Result<RowProduct> MakeOutput(CudaBackend& backend, const AttentionParams& params, Road road) {
+Result<RowProduct> MakeOutput(CudaBackend& backend, const AttentionParams& params, Road road,
+                              bool before_feed_forward = false) {
   RowProductSpec spec;
-  spec.linear = params.o;
+  spec.linear = params.o, spec.starts_next = before_feed_forward;
   spec.x_stored = HeadType(backend.storage(), params.head_width()) == backend.storage();
   return RowProduct::Create(backend, spec, road);
 }
@@ -268,7 +269,7 @@ Result<std::unique_ptr<Kernel>> CreateCrossAttention(const OpDesc& desc, Road ro
   HostLinear q;
   AppendRows(q, params.q, params.folded ? 1.0F : 1.0F / std::sqrt(static_cast<float>(params.head_width())), {});
   TING_ASSIGN_OR_RETURN(RowProduct in, MakeProjection(backend, q, params.q.weight.data, params, road));
-  TING_ASSIGN_OR_RETURN(RowProduct out, MakeOutput(backend, params, road));
+  TING_ASSIGN_OR_RETURN(RowProduct out, MakeOutput(backend, params, road, /*before_feed_forward=*/true));
   return std::unique_ptr<Kernel>(std::make_unique<CrossAttention>(backend, params, std::move(in), std::move(out)));
 }
 

@@ -17,6 +17,8 @@ using ffn::Arguments;
 
 constexpr int kSharedLimit = 227 * 1024;  // of a block of compute capability 9.0
 constexpr int kMaxCluster = 16;
+// What is chosen: in a chain of kernels larger clusters wait for a place longer than their smaller slices save.
+constexpr int kMostSplit = 8;
 
 int StagesFor(int tile_rows, int chunks, int split) {
   int stages = std::min(ffn::kMaxStages, 2 * chunks);  // no more than are filled
@@ -95,7 +97,7 @@ FfnConfig FusedFfn::ChooseConfig(int64_t M, int64_t F) {
   double least = 0;
   for (const Costs& costs : kCosts) {
     const int64_t tiles = (M + costs.tile_rows - 1) / costs.tile_rows;
-    for (int split = 1; split <= kMaxCluster; ++split) {
+    for (int split = 1; split <= kMostSplit; ++split) {
       const int most_sharing = tiles > 1 && split <= 4 ? 2 : 1;  // larger clusters lose more than they save
       for (int sharing = 1; sharing <= most_sharing; ++sharing) {
         const FfnConfig config{costs.tile_rows, split, sharing};
