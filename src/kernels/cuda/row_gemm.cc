@@ -13,16 +13,20 @@
 #include "base/status_macros.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/row_gemm_kernel.h"
+#include "kernels/cuda/row_gemm_stationary.h"
 
 namespace ting::cuda {
 
 extern template RowGemmKernelFunction FindRowGemmKernel<__half>(const RowGemmConfig&, RowGemmOutput, RowGemmMode);
 extern template RowGemmKernelFunction FindRowGemmKernel<__nv_bfloat16>(const RowGemmConfig&, RowGemmOutput,
                                                                        RowGemmMode);
+extern template RowGemmKernelFunction stationary::FindKernel<__half>(RowGemmOutput);
+extern template RowGemmKernelFunction stationary::FindKernel<__nv_bfloat16>(RowGemmOutput);
 
 namespace {
 
-constexpr unsigned kFewBlocks = 64;                                  // half a device's multiprocessors
+constexpr unsigned kFewBlocks = 64;  // half a device's multiprocessors
+constexpr int64_t kMaxRows = int64_t{1} << 22;
 constexpr int kMaxColumnsPerBlock = 8192;                            // whose bias fits beside the tiles
 constexpr uint32_t kWholeBytes = 220 << 10, kHalfBytes = 112 << 10;  // of a multiprocessor's 227 KB
 
@@ -55,7 +59,7 @@ int ChooseStages(const RowGemmArguments& a, const RowGemmConfig& config, int64_t
 Status CheckOperands(const RowGemmArguments& a) {
   const bool is_float = a.x_f32 != nullptr;
   if (is_float == (a.x != nullptr)) return InvalidArgument("row_gemm: give x or x_f32");
-  if (a.M < 0 || a.M > (int64_t{1} << 22) || a.N < 1 || a.K < 64 || a.K % 64 != 0) {
+  if (a.M < 0 || a.M > kMaxRows || a.N < 1 || a.K < 64 || a.K % 64 != 0) {
     return Unimplemented("row_gemm: [{}, {}] x [{}]: K must be a multiple of 64, rows at most 2^22", a.M, a.K, a.N);
   }
   if (is_float && a.K != 256 && a.K != 512) {
@@ -113,8 +117,22 @@ int64_t ColumnBlocks(const RowGemmArguments& a, const RowGemmConfig& config) {
   return CeilDiv(CeilDiv(a.N, config.tile_n), config.tiles_per_block);
 }
 
+bool ByFours(const RowGemmArguments& a) {
+  const bool y = Aligned(a.y, 16) && a.y_stride % 4 == 0 && a.N % 4 == 0;
+  return y && (a.residual == nullptr || (Aligned(a.residual, 16) && a.residual_stride % 4 == 0));
+}
+
+bool IsStationary(const RowGemmConfig& config) { return config.groups == stationary::kGroups; }
+bool SupportsStationary(const RowGemmArguments& a, const RowGemmConfig& config) {
+  const bool cut_fits = config.tile_n == stationary::kGroupN && config.tiles_per_block == stationary::kGroups &&
+                        config.split == 1 && config.share == 1 && config.rows >= 1 && config.rows <= kMaxRows;
+  const bool floats_fit = a.output != RowGemmOutput::kFloat || (a.x_f32 == nullptr && ByFours(a));
+  return cut_fits && floats_fit && a.K == stationary::kK && a.N % stationary::kBlockN == 0;
+}
+
 // Two stages at least, unless the whole of K fits into one.
 Status CheckStages(const RowGemmArguments& a, const RowGemmConfig& config, int multiprocessors, int* stages) {
+  if (IsStationary(config)) return Status();  // it has none
   *stages = ChooseStages(a, config, ColumnBlocks(a, config) * config.split * RowBlocks(a, config), multiprocessors);
   if (*stages >= 2 || *stages * 64 >= a.K) return Status();
   return InvalidArgument("row_gemm: {} stages of {} groups, {} x {} columns fit into shared memory", *stages,
@@ -129,22 +147,24 @@ Status CheckConfig(const RowGemmArguments& a, const RowGemmConfig& config, RowGe
   const bool share_fits = config.share == 1 || (config.share == 2 && config.split == 1);
   const bool few_rows = (config.rows == 16 || config.rows == 32) && resident && (a.x_f32 == nullptr || a.K == 256);
   const bool rows_fit = config.rows == 64 || few_rows;
-  if (kernel != nullptr && split_fits && tiles_fit && share_fits && rows_fit) return Status();
+  const bool fits = IsStationary(config) ? SupportsStationary(a, config)
+                                         : kernel != nullptr && split_fits && tiles_fit && share_fits && rows_fit;
+  if (fits) return Status();
   return InvalidArgument(
       "row_gemm: no kernel of {} groups, {} rows, {} x {} columns, split {}, share {} for [{}, {}] x [{}]",
       config.groups, config.rows, config.tiles_per_block, config.tile_n, config.split, config.share, a.M, a.K, a.N);
 }
 
 RowGemmKernelFunction FindKernel(const RowGemmArguments& a, const RowGemmConfig& config) {
+  if (IsStationary(config)) {
+    return a.type == HalfType::kF16 ? stationary::FindKernel<__half>(a.output)
+                                    : stationary::FindKernel<__nv_bfloat16>(a.output);
+  }
   const RowGemmMode mode = ModeOf(a.K, config);
   return a.type == HalfType::kF16 ? FindRowGemmKernel<__half>(config, a.output, mode)
                                   : FindRowGemmKernel<__nv_bfloat16>(config, a.output, mode);
 }
 
-bool ByFours(const RowGemmArguments& a) {
-  const bool y = Aligned(a.y, 16) && a.y_stride % 4 == 0 && a.N % 4 == 0;
-  return y && (a.residual == nullptr || (Aligned(a.residual, 16) && a.residual_stride % 4 == 0));
-}
 int Log2(int power) {
   int log = 0;
   while (1 << log < power) ++log;
@@ -157,7 +177,8 @@ Result<RowGemmParameters> MakeParameters(const RowGemmArguments& a, const RowGem
   TING_ASSIGN_OR_RETURN(p.w, MakeTensorMap(type, a.weight, a.N, a.K, a.K, config.tile_n / config.share, 64));
   const bool resident = a.K <= kRowGemmResidentK;
   if (a.x != nullptr) {
-    TING_ASSIGN_OR_RETURN(p.a, MakeTensorMap(type, a.x, a.M, a.K, a.x_stride, resident ? config.rows : 64, 64));
+    const int box_rows = IsStationary(config) ? stationary::kTileRows : resident ? config.rows : 64;
+    TING_ASSIGN_OR_RETURN(p.a, MakeTensorMap(type, a.x, a.M, a.K, a.x_stride, box_rows, 64));
   }
   p.rows = RowGemmRows(config, a.K);
   p.x_f32 = a.x_f32, p.gamma = a.gamma, p.beta = a.beta, p.bias = a.bias, p.residual = a.residual;
@@ -174,6 +195,13 @@ Result<RowGemmParameters> MakeParameters(const RowGemmArguments& a, const RowGem
 int RowGemmSegments(int64_t K) {
   if (K <= kRowGemmResidentK) return 1;
   return K <= 3072 ? 4 : 8;
+}
+
+RowGemmConfig StationaryConfig(const RowGemmArguments& arguments, int multiprocessors) {
+  const int64_t column_blocks = CeilDiv(arguments.N, stationary::kBlockN);
+  const int64_t row_blocks = std::max<int64_t>(multiprocessors / column_blocks, 1);
+  const int64_t rows = std::max<int64_t>(CeilDiv(arguments.M, row_blocks), 1);
+  return {stationary::kGroups, stationary::kGroupN, stationary::kGroups, 1, 1, static_cast<int>(rows)};
 }
 
 namespace {
@@ -209,6 +237,22 @@ std::optional<RowGemmConfig> ChooseForFewRows(const RowGemmArguments& a, int mul
   return std::nullopt;
 }
 
+// The weight-stationary form, where it measured faster inside a model (H100, f16): rows added to a residual, many of
+// them; rows to be normalised where blocks of 64 would need a second wave that is at most half full (with one full
+// wave, 7,936 rows, q, k, v take 14 us against 13).
+std::optional<RowGemmConfig> ChooseStationary(const RowGemmArguments& a, int multiprocessors) {
+  constexpr int64_t kLeastRows = 48;  // a block; 61 took 7.5 us against 8.6, but 20 took 4.9 against 3.9
+  const int64_t row_blocks = CeilDiv(a.M, 64), column_blocks = CeilDiv(a.N, stationary::kBlockN);
+  const bool uneven = row_blocks > multiprocessors && 2 * row_blocks <= 3 * multiprocessors;
+  const bool is_float = a.output == RowGemmOutput::kFloat;
+  const bool faster = is_float ? column_blocks == 1 && a.M >= kLeastRows * multiprocessors
+                               : a.x_f32 != nullptr && column_blocks <= 3 && uneven;
+  if (!faster) return std::nullopt;
+  const RowGemmConfig config = StationaryConfig(a, multiprocessors);
+  if (!SupportsStationary(a, config)) return std::nullopt;
+  return config;
+}
+
 }  // namespace
 
 // Fitted to the times of every configuration at 124, 992, 1984 and 7936 rows (tests/kernels/cuda/row_gemm_bench.cc):
@@ -217,6 +261,7 @@ std::optional<RowGemmConfig> ChooseForFewRows(const RowGemmArguments& a, int mul
 RowGemmConfig ChooseRowGemmConfig(const RowGemmArguments& arguments, int multiprocessors) {
   const int64_t row_blocks = std::max<int64_t>(CeilDiv(arguments.M, 64), 1);
   if (arguments.K > kRowGemmResidentK) return ChooseForLongK(row_blocks, arguments.K);
+  if (const auto config = ChooseStationary(arguments, multiprocessors)) return *config;
   constexpr int64_t kManyColumns = 2048;  // the norm is then a small part
   const bool turns = arguments.x_f32 != nullptr && arguments.N < kManyColumns;
   if (turns && arguments.N >= 128) {
@@ -244,6 +289,19 @@ Status SupportsRowGemm(const RowGemmArguments& arguments) {
   return SupportsRowGemm(arguments, ChooseRowGemmConfig(arguments, multiprocessors));
 }
 
+namespace {
+
+unsigned ThreadsOf(const RowGemmArguments& a, const RowGemmConfig& config) {
+  if (IsStationary(config)) return stationary::kThreads;
+  return static_cast<unsigned>(RowGemmThreads(config.groups, a.K <= kRowGemmResidentK));
+}
+uint32_t SharedBytes(const RowGemmArguments& a, const RowGemmConfig& config, int stages) {
+  if (!IsStationary(config)) return RowGemmSharedLayout(config, a.K, stages).total_bytes;
+  return a.output == RowGemmOutput::kFloat ? stationary::Shared<true>::kBytes : stationary::Shared<false>::kBytes;
+}
+
+}  // namespace
+
 Status RowGemm(const RowGemmArguments& arguments, cudaStream_t stream) {
   int multiprocessors = 0;
   TING_RETURN_IF_ERROR(CheckDevice(&multiprocessors));
@@ -260,8 +318,8 @@ Status RowGemm(const RowGemmArguments& arguments, const RowGemmConfig& config, c
   LaunchShape shape;
   shape.grid = dim3(static_cast<unsigned>(RowBlocks(arguments, config) * config.split),
                     static_cast<unsigned>(ColumnBlocks(arguments, config)));
-  shape.block = dim3(static_cast<unsigned>(RowGemmThreads(config.groups, arguments.K <= kRowGemmResidentK)));
-  shape.shared_bytes = RowGemmSharedLayout(config, arguments.K, parameters.stages).total_bytes;
+  shape.block = ThreadsOf(arguments, config);
+  shape.shared_bytes = SharedBytes(arguments, config, parameters.stages);
   shape.cluster = config.split * config.share;
   shape.dependent = arguments.dependent;
   shape.together = shape.grid.x * shape.grid.y <= kFewBlocks;

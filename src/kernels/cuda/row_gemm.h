@@ -73,19 +73,24 @@ struct RowGemmArguments {
 
 // How a product is cut. A block owns tiles_per_block tiles of tile_n columns, one after the other. K <= 512: of `rows`
 // rows, and two warpgroups take the tiles in turn. K > 512: of 64 * groups rows, each warpgroup has its own.
+// With four groups the weight-stationary form: a block keeps W's 4 * 64 columns and `rows` rows pass by. It takes
+// K = 256, multiples of 256 columns, and for f32 output T rows and 16-byte aligned ones of y and residual.
 struct RowGemmConfig {
-  int groups = 1;           // warpgroups: 1, 2
+  int groups = 1;           // warpgroups: 1, 2; 4
   int tile_n = 64;          // 32, 64, 128
   int tiles_per_block = 1;  // 1 when K > 512
   int split = 1;            // RowGemmSegments(K): each block of a cluster has one segment of K
   int share = 1;            // 2: the two blocks of a cluster fetch W for each other; not with split
-  int rows = 64;            // 16, 32, 64: fewer are prepared sooner; 64 when K > 512 or f32 rows are longer than 256
+  int rows = 64;            // 16, 32, 64: fewer are prepared sooner; 64 when K > 512 or f32 rows are longer than 256;
+                            // weight-stationary: any number
 };
 
 // K is summed in so many segments of consecutive columns, each from zero, then the segments in ascending order. A
 // function of K alone, so that a product split over a cluster has the bits of one that is not.
 int RowGemmSegments(int64_t K);
 
+// The weight-stationary form with about a block on every multiprocessor, whether it can run or not.
+RowGemmConfig StationaryConfig(const RowGemmArguments& arguments, int multiprocessors);
 // A configuration that measured fast for such shapes; `multiprocessors` as the device has.
 RowGemmConfig ChooseRowGemmConfig(const RowGemmArguments& arguments, int multiprocessors);
 // OK, or why the arguments cannot run on the current device; the second: in that configuration.

@@ -74,12 +74,12 @@ TuningConfig ToTuningConfig(const RowGemmConfig& config) {
 }
 
 std::optional<RowGemmConfig> RowGemmConfigOf(const TuningConfig& config) {
-  const auto groups = ConfigValue(config, "groups", 1, 2);
+  const auto groups = ConfigValue(config, "groups", 1, 4);
   const auto tile_n = ConfigValue(config, "tile_n", 32, 128);
   const auto tiles_per_block = ConfigValue(config, "tiles_per_block", 1, 1024);
   const auto split = ConfigValue(config, "split", 1, 16);
   const auto share = ConfigValue(config, "share", 1, 2);
-  const auto rows = ConfigValue(config, "rows", 16, 64);
+  const auto rows = ConfigValue(config, "rows", 1, 1 << 22);
   if (config.size() != 6 || !groups || !tile_n || !tiles_per_block || !split || !share || !rows) return std::nullopt;
   return RowGemmConfig{*groups, *tile_n, *tiles_per_block, *split, *share, *rows};
 }
@@ -100,6 +100,12 @@ std::vector<RowGemmConfig> RowGemmConfigs(const RowGemmArguments& arguments) {
         }
       }
     }
+  }
+  int device = 0, multiprocessors = 0;
+  if (cudaGetDevice(&device) == cudaSuccess &&
+      cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device) == cudaSuccess) {
+    const RowGemmConfig stationary = StationaryConfig(arguments, multiprocessors);
+    if (SupportsRowGemm(arguments, stationary).ok()) configs.push_back(stationary);
   }
   return configs;
 }

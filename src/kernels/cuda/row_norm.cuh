@@ -61,13 +61,36 @@ struct RowNorm {
     }
   }
 
- private:
+  // The four rows `four` of rows that lie in shared memory, `pitch` floats apart, by a warp, into K / 64 tiles of
+  // kTileRows rows. ready() is called before the first result is stored.
+  template <typename T, int K, int kTileRows, typename Ready>
+  __device__ void FourRows(const float* rows, int pitch, int four, uint8_t* tiles, Ready ready) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32, column = 4 * (lane % 8), row = RowOf(four, lane);
+    float4 v[1][K / 32];
+    float scale[1] = {1};
+#pragma unroll
+    for (int j = 0; j < K / 32; ++j) v[0][j] = *reinterpret_cast<const float4*>(rows + row * pitch + column + 32 * j);
+    if (norm) Centre<K>(v, scale);
+    float4 g = *reinterpret_cast<const float4*>(gamma + column), b = *reinterpret_cast<const float4*>(beta + column);
+    ready();
+#pragma unroll
+    for (int j = 0; j < K / 32; ++j) {  // what the next ones need is read before these are stored
+      const int next = column + 32 * (j + 1 < K / 32 ? j + 1 : 0);
+      const float4 next_g = *reinterpret_cast<const float4*>(gamma + next);
+      const float4 next_b = *reinterpret_cast<const float4*>(beta + next);
+      uint8_t* tile = tiles + j / 2 * kTileRows * kSwizzleRowBytes;
+      Store<T>(tile + SwizzledByte(row, column + 32 * (j % 2)), scale[0], g, b, v[0][j]);
+      g = next_g, b = next_b;
+    }
+  }
   // Row of a lane among the four rows `four`. Lanes of one half-warp store rows that differ by 4: their swizzled
   // addresses fall into different banks.
   __device__ static int RowOf(int four, int lane) {
     const int quarter = lane / 8;
     return 8 * (four / 2) + 2 * (four % 2) + 4 * (quarter % 2) + quarter / 2;
   }
+
+ private:
   // In assembly, so that all reads are issued before what `ready` waits for. A row that does not exist is the last one:
   // nobody reads its result, and code that is not there need not be fetched.
   template <int K>

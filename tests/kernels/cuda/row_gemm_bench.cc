@@ -80,7 +80,7 @@ class Workload {
 
 TEST(RowGemmBench, Layers) {
   TING_SKIP_WITHOUT_GPU(9);
-  for (const int64_t M : {124, 992, 1984, 7936}) {
+  for (const int64_t M : {124, 992, 1984, 7936, 11264}) {
     for (const Layer& layer : kLayers) {
       const Workload workload(layer, M);
       const RowGemmConfig c = ChooseRowGemmConfig(workload.Arguments(0), 132);
@@ -111,16 +111,20 @@ std::multimap<double, RowGemmConfig> AllTimes(const Layer& layer, const Workload
       }
     }
   }
+  const RowGemmConfig stationary = StationaryConfig(workload.Arguments(0), 132);
+  if (SupportsRowGemm(workload.Arguments(0), stationary).ok()) {
+    times.emplace(workload.Microseconds(&stationary, true, cold), stationary);
+  }
   return times;
 }
 void PrintConfig(const RowGemmConfig& c, double us) {
   std::printf("  %dx%dx%d%s%s", c.groups, c.tile_n, c.tiles_per_block, c.share > 1 ? "s" : "", c.split > 1 ? "/" : "");
-  if (c.rows < 64) std::printf("r%d", c.rows);
+  if (c.rows != 64) std::printf("r%d", c.rows);
   std::printf(" %.2f", us);
 }
 TEST(RowGemmBench, Choices) {
   TING_SKIP_WITHOUT_GPU(9);
-  for (const int64_t M : {124, 992, 1984, 7936}) {
+  for (const int64_t M : {124, 992, 1984, 7936, 11264}) {
     for (const Layer& layer : kLayers) {
       const Workload workload(layer, M);
       const RowGemmConfig chosen = ChooseRowGemmConfig(workload.Arguments(0), 132);

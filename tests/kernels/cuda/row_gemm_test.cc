@@ -171,6 +171,15 @@ class Product {
   mutable int failures_ = 0;
 };
 
+// Those of the weight-stationary form, with blocks of few and of many tiles of rows.
+void AddStationaryConfigs(const Problem& p, std::vector<RowGemmConfig>& configs) {
+  const bool is_float = p.output == RowGemmOutput::kFloat;
+  if (p.K != 256 || p.N % 256 != 0 || (is_float && (p.float_rows || p.padding % 4 != 0))) return;
+  for (const int rows : {1, 17, 32, 63, 86, 300, 992}) {
+    if (rows >= 17 || p.M < 200) configs.push_back({4, 64, 4, 1, 1, rows});
+  }
+}
+
 std::vector<RowGemmConfig> AllConfigs(const Problem& p) {
   std::vector<RowGemmConfig> configs;
   for (RowGemmConfig config : {RowGemmConfig{1, 32}, {2, 32}, {1, 64}, {2, 64}, {1, 128}, {2, 128}}) {
@@ -191,6 +200,7 @@ std::vector<RowGemmConfig> AllConfigs(const Problem& p) {
     config.split = RowGemmSegments(p.K);
     configs.push_back(config);
   }
+  AddStationaryConfigs(p, configs);
   return configs;
 }
 
@@ -261,8 +271,11 @@ TEST_F(RowGemmTest, LayerNormBefore) {
   p.float_rows = p.norm = true;
   CheckAllConfigs<__nv_bfloat16>(p);
   p.norm = false;  // rounding alone
-  CheckAllConfigs<__nv_bfloat16>(p);
-  CheckAllConfigs<__half>(p);
+  for (const int64_t K : {256, 512}) {
+    p.K = K;
+    CheckAllConfigs<__nv_bfloat16>(p);
+    CheckAllConfigs<__half>(p);
+  }
 }
 
 TEST_F(RowGemmTest, Glu) {
@@ -286,6 +299,10 @@ TEST_F(RowGemmTest, FloatOutputWithResidual) {
   Problem p{124, 512, 512};
   p.output = RowGemmOutput::kFloat, p.residual = true;
   CheckAllConfigs<__nv_bfloat16>(p);
+  p.K = 256;
+  CheckAllConfigs<__nv_bfloat16>(p);
+  p.residual = false;
+  CheckAllConfigs<__half>(p);
 }
 
 TEST_F(RowGemmTest, LogitsOfAnyWidth) {
@@ -310,7 +327,9 @@ TEST_F(RowGemmTest, RowsBeyondTheDeviceCountAreUntouched) {
     CheckAllConfigs<__half>(p);
     p.float_rows = p.norm = true;
     CheckAllConfigs<__half>(p);
-    p.float_rows = p.norm = false, p.K = 2048;
+    p.float_rows = p.norm = false, p.output = RowGemmOutput::kFloat, p.residual = true;
+    CheckAllConfigs<__half>(p);
+    p.output = RowGemmOutput::kHalf, p.residual = false, p.K = 2048;
     CheckAllConfigs<__half>(p);
   }
 }
@@ -324,6 +343,23 @@ TEST_F(RowGemmTest, BitsOfARowDoNotDependOnTheNumberOfRows) {
       const std::vector<double> y = Product<__half>(p).Run();
       if (all.empty()) all = y;
       EXPECT_TRUE(std::equal(y.begin(), y.end(), all.begin())) << M << " rows, K = " << K;
+    }
+  }
+}
+
+// As in a model's largest steps.
+TEST_F(RowGemmTest, RowsThatFillTheDevice) {
+  for (const int64_t M : {7969, 10912, 11617}) {
+    Problem p{M, 256, 256};
+    p.valid = M - 33;
+    for (const RowGemmOutput output : {RowGemmOutput::kHalf, RowGemmOutput::kGlu, RowGemmOutput::kFloat}) {
+      p.output = output, p.residual = output == RowGemmOutput::kFloat;
+      p.float_rows = p.norm = output != RowGemmOutput::kFloat;
+      Product<__half> product(p);
+      const std::vector<double> other = product.Run(RowGemmConfig{1, 128, 2});
+      product.Check(other);
+      EXPECT_EQ(product.Run(), other) << M << " rows";
+      EXPECT_EQ(product.Run(RowGemmConfig{4, 64, 4, 1, 1, 501}), other) << M << " rows";
     }
   }
 }
@@ -413,6 +449,27 @@ TEST_F(RowGemmTest, RefusesWithAReason) {
   EXPECT_FALSE(SupportsRowGemm(a, {1, 48}).ok());
 }
 
+TEST_F(RowGemmTest, RefusesWeightStationaryWithAReason) {
+  const RowGemmConfig config{4, 64, 4, 1, 1, 86};
+  Product<__half> product({300, 256, 256});
+  DeviceArray<float> y(300 * 264);
+  RowGemmArguments a = product.Arguments();
+  a.y = y.data();
+  EXPECT_OK(SupportsRowGemm(a, config));
+  EXPECT_FALSE(SupportsRowGemm(a, {4, 64, 4, 1, 1, 0}).ok());
+  EXPECT_FALSE(SupportsRowGemm(a, {4, 64, 2, 1, 1, 86}).ok());
+  EXPECT_FALSE(SupportsRowGemm(a, {4, 64, 4, 1, 2, 86}).ok());
+  a.output = RowGemmOutput::kFloat;
+  EXPECT_OK(SupportsRowGemm(a, config));
+  a.y_stride = 257;
+  EXPECT_OK(SupportsRowGemm(a));
+  EXPECT_FALSE(SupportsRowGemm(a, config).ok()) << "rows of y that do not start at 16 bytes";
+  a.y_stride = 264, a.N = 192;
+  EXPECT_FALSE(SupportsRowGemm(a, config).ok());
+  a.N = 256, a.x = nullptr, a.x_f32 = y.data();
+  EXPECT_FALSE(SupportsRowGemm(a, config).ok()) << "f32 rows for f32 output";
+}
+
 TEST(RowGemmChoice, CoversEveryColumnAndFillsTheDevice) {
   for (const int64_t M : {1, 124, 992, 7936, 31744}) {
     for (const int64_t N : {1, 256, 512, 768, 3072, 4233}) {
@@ -433,7 +490,7 @@ TEST(RowGemmChoice, CoversEveryColumnAndFillsTheDevice) {
   }
 }
 
-// Configurations within a tenth of the fastest on an H200, by rows and shape.
+// Configurations within a tenth of the fastest on an H200, by rows and shape; weight-stationary ones on an H100.
 TEST(RowGemmChoice, TakesWhatMeasuredFast) {
   struct Line {
     int64_t M, N, K;
@@ -456,18 +513,21 @@ TEST(RowGemmChoice, TakesWhatMeasuredFast) {
                         {7936, 768, 256, true, {"2x128x6", "1x128x3"}},
                         {7936, 512, 256, true, {"2x128x4", "1x128x2"}},
                         {7936, 256, 256, true, {"2x128x2", "1x128x2"}},
-                        {7936, 256, 256, false, {"2x128x2", "1x128x1", "1x64x2"}},
+                        {7936, 256, 256, false, {"4x64x4r61"}},
                         {7936, 3072, 256, false, {"1x128x14", "1x128x12", "1x128x6"}},
-                        {7936, 256, 4864, false, {"2x128x1"}}};
+                        {7936, 256, 4864, false, {"2x128x1"}},
+                        {11264, 768, 256, true, {"4x64x4r256"}},
+                        {11264, 256, 256, true, {"4x64x4r86"}},
+                        {11264, 256, 256, false, {"4x64x4r86"}}};
   for (const Line& line : lines) {
     RowGemmArguments a;
     float x = 0;
     a.M = line.M, a.N = line.N, a.K = line.K, a.x_f32 = line.norm ? &x : nullptr;
-    a.output = RowGemmOutput::kFloat;
+    a.output = line.norm ? RowGemmOutput::kHalf : RowGemmOutput::kFloat;
     const RowGemmConfig c = ChooseRowGemmConfig(a, 132);
     const std::string name = std::to_string(c.groups) + "x" + std::to_string(c.tile_n) + "x" +
                              std::to_string(c.tiles_per_block) + (c.split > 1 ? "/" : "") +
-                             (c.rows < 64 && c.split == 1 ? "r" + std::to_string(c.rows) : "");
+                             (c.rows != 64 && c.split == 1 ? "r" + std::to_string(c.rows) : "");
     EXPECT_TRUE(line.fast.contains(name)) << line.M << " x " << line.N << " x " << line.K << ": " << name;
   }
 }

@@ -56,6 +56,10 @@ TEST(TuningChoice, RowGemmConfigsSurviveARecord) {
   EXPECT_EQ(back->split, 1);
   EXPECT_EQ(back->share, 2);
   EXPECT_EQ(back->rows, 16);
+  const auto stationary = RowGemmConfigOf(ToTuningConfig(RowGemmConfig{4, 64, 4, 1, 1, 256}));
+  ASSERT_TRUE(stationary);
+  EXPECT_EQ(stationary->groups, 4);
+  EXPECT_EQ(stationary->rows, 256);
 }
 
 TEST(TuningChoice, WhatIsNoRowGemmConfigIsRefused) {
