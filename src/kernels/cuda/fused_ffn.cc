@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "base/status_macros.h"
 #include "kernels/cuda/fused_ffn_arguments.h"
@@ -21,19 +22,27 @@ constexpr int kMaxCluster = 16;
 constexpr int kMostSplit = 8;
 
 int StagesFor(int tile_rows, int chunks, int split) {
-  int stages = std::min(ffn::kMaxStages, 2 * chunks);  // no more than are filled
-  while (stages > 0 && ffn::LayoutOf(tile_rows, stages, chunks, split).bytes > kSharedLimit) --stages;
+  const bool narrow = ffn::IsNarrow(tile_rows);
+  const int step = narrow ? 2 : 1;  // slots belong to one warpgroup, which has a producer of its own
+  int stages = std::min(ffn::kMaxStages, 2 * chunks * step);  // no more than are filled
+  while (stages > 0 && ffn::LayoutOf(tile_rows, stages, chunks, split).bytes > kSharedLimit) stages -= step;
   return stages;
 }
-// The first product of a chunk is started before the second of the one before has ended, by each warpgroup.
-int LeastStages(int tile_rows) { return tile_rows == 128 ? 2 : 4; }
+// 128 rows: the first product of a chunk is started before the second of the one before has ended. Narrow tiles: each
+// warpgroup uses two stages at once; at the end the sums of half of the columns, and those received, lie in the ring.
+int LeastStages(int tile_rows, int split) {
+  if (!ffn::IsNarrow(tile_rows)) return 2;
+  const int sums = ffn::HalfBytes(tile_rows) + ffn::ReceivedBytes(tile_rows, split);
+  return std::max(4, (sums + ffn::StageBytes(tile_rows) - 1) / ffn::StageBytes(tile_rows));
+}
 
 int Units(int64_t F) { return static_cast<int>(F / ffn::kChunk) / ffn::UnitChunks(F); }
 
 Status CheckConfig(const FfnConfig& config, int64_t F) {
-  const bool rows_known = config.tile_rows == 32 || config.tile_rows == 64 || config.tile_rows == 128;
+  const bool rows_known =
+      std::find(std::begin(kFfnTileRows), std::end(kFfnTileRows), config.tile_rows) != std::end(kFfnTileRows);
   const bool sharing_known =
-      config.sharing == 1 || ((config.sharing == 2 || config.sharing == 4) && config.tile_rows != 32);
+      config.sharing == 1 || ((config.sharing == 2 || config.sharing == 4) && config.tile_rows == 128);
   if (!rows_known || !sharing_known || config.split < 1 || config.split * config.sharing > kMaxCluster) {
     return InvalidArgument("fused feed-forward: no kernel for tile_rows {}, split {}, sharing {}", config.tile_rows,
                            config.split, config.sharing);
@@ -46,7 +55,7 @@ Status CheckConfig(const FfnConfig& config, int64_t F) {
                            config.split);
   }
   const int slice_chunks = ffn::SliceChunks(Units(F), ffn::UnitChunks(F), config.split);
-  if (StagesFor(config.tile_rows, slice_chunks, config.split) < LeastStages(config.tile_rows)) {
+  if (StagesFor(config.tile_rows, slice_chunks, config.split) < LeastStages(config.tile_rows, config.split)) {
     return InvalidArgument("fused feed-forward: slices of {} chunks leave too little shared memory", slice_chunks);
   }
   return Status();
@@ -57,6 +66,14 @@ Status CheckConfig(const FfnConfig& config, int64_t F) {
 int ClustersAtOnce(int blocks) {
   constexpr int kClusters[] = {132, 66, 39, 30, 22, 17, 15, 15, 9};
   return blocks <= 9 ? kClusters[blocks - 1] : 7;
+}
+
+// Microseconds of a block, fitted to launches on an H100 between others that leave neither its code nor its weights in
+// a cache: ends and rows; each chunk of 64 hidden units; sums by way of other blocks.
+double BlockMicroseconds(const FfnConfig& config, int64_t F) {
+  const int chunks = ffn::SliceChunks(Units(F), ffn::UnitChunks(F), config.split);
+  if (!ffn::IsNarrow(config.tile_rows)) return 12.9 + 1.45 * chunks * (config.sharing > 1 ? 0.98 : 1);
+  return 1.06 + 0.1 * config.tile_rows + 0.9 * chunks + 0.01 * config.split * config.split;
 }
 
 }  // namespace
@@ -86,28 +103,18 @@ Status FusedFfn::Supports(const FusedFfnWeights& weights) {
 Status FusedFfn::SupportsConfig(const FfnConfig& config, int64_t F) { return CheckConfig(config, F); }
 
 FfnConfig FusedFfn::ChooseConfig(int64_t M, int64_t F) {
-  // Microseconds of a block: launch and ends; each chunk of 64 hidden units; sums by way of other blocks. Fitted to
-  // tests/kernels/cuda/fused_ffn_bench.cc on an H200.
-  struct Costs {
-    int tile_rows;
-    double fixed, chunk, split_squared, shared;  // of the time of a chunk, if two tiles share the weights
-  };
-  constexpr Costs kCosts[] = {{32, 4.0, 1.2, 0.003, 1}, {64, 6.65, 1.105, 0.0015, 0.92}, {128, 12.9, 1.45, 0, 0.98}};
   FfnConfig best{128, 1, 1};
   double least = 0;
-  for (const Costs& costs : kCosts) {
-    const int64_t tiles = (M + costs.tile_rows - 1) / costs.tile_rows;
+  for (const int tile_rows : kFfnTileRows) {
+    const int64_t tiles = (M + tile_rows - 1) / tile_rows;
     for (int split = 1; split <= kMostSplit; ++split) {
       const int most_sharing = tiles > 1 && split <= 4 ? 2 : 1;  // larger clusters lose more than they save
       for (int sharing = 1; sharing <= most_sharing; ++sharing) {
-        const FfnConfig config{costs.tile_rows, split, sharing};
+        const FfnConfig config{tile_rows, split, sharing};
         if (!CheckConfig(config, F).ok()) continue;
         const int64_t clusters = (tiles + sharing - 1) / sharing;
         const int at_once = ClustersAtOnce(split * sharing);
-        const int chunks = ffn::SliceChunks(Units(F), ffn::UnitChunks(F), split);
-        const double products = costs.chunk * chunks * (sharing > 1 ? costs.shared : 1);
-        const double exchange = split > 1 ? costs.split_squared * split * split : 0;
-        const double us = static_cast<double>((clusters + at_once - 1) / at_once) * (costs.fixed + products + exchange);
+        const double us = static_cast<double>((clusters + at_once - 1) / at_once) * BlockMicroseconds(config, F);
         if (least == 0 || us < least) best = config, least = us;
       }
     }
@@ -126,11 +133,12 @@ Result<FusedFfn> FusedFfn::Create(const FusedFfnWeights& weights) {
   ffn.weights_ = weights;
   const TmaType type = weights.type == FfnType::kF16 ? TmaType::kF16 : TmaType::kBF16;
   TING_ASSIGN_OR_RETURN(ffn.w1_map_, MakeTensorMap(type, weights.w1, weights.F, weights.D, weights.D, 64, 64));
-  if (weights.F % 128 == 0) {
-    TING_ASSIGN_OR_RETURN(ffn.w1_paired_map_, MakePairedRowsMap(type, weights.w1, weights.F, weights.D));
-  }
   TING_ASSIGN_OR_RETURN(ffn.w2_map_, MakeTensorMap(type, weights.w2, weights.D, weights.F, weights.F, 64, 64));
-  for (const int tile_rows : {32, 64, 128}) {
+  if (ffn::UnitChunks(weights.F) == 2) {
+    TING_ASSIGN_OR_RETURN(ffn.w1_pairs_, MakeTilesMap(type, weights.w1, weights.F, weights.D, 64, 2));
+    TING_ASSIGN_OR_RETURN(ffn.w2_pairs_, MakeTilesMap(type, weights.w2, weights.D, weights.F, 64, 2));
+  }
+  for (const int tile_rows : kFfnTileRows) {
     TING_RETURN_IF_ERROR(AllowShared(ffn::FindKernel(weights.type, weights.activation, tile_rows), kSharedLimit, 16));
   }
   return ffn;
@@ -142,8 +150,9 @@ Status FusedFfn::Run(const float* x, float* y, int64_t M, const int32_t* num_row
   if (M <= 0) return Status();
   if (x == y) return InvalidArgument("fused feed-forward: y must not be x");
   Arguments arguments{};
-  arguments.w1 = config.tile_rows == 32 ? w1_paired_map_ : w1_map_;
-  arguments.w2 = w2_map_;
+  const bool narrow = ffn::IsNarrow(config.tile_rows);
+  arguments.w1 = narrow ? w1_pairs_ : w1_map_;
+  arguments.w2 = narrow ? w2_pairs_ : w2_map_;
   arguments.b1 = weights_.b1;
   arguments.b2 = weights_.b2;
   arguments.norm_gamma = weights_.norm_gamma;
@@ -162,14 +171,15 @@ Status FusedFfn::Run(const float* x, float* y, int64_t M, const int32_t* num_row
   const int slice_chunks = ffn::SliceChunks(arguments.units, arguments.unit_chunks, config.split);
   arguments.stages = StagesFor(config.tile_rows, slice_chunks, config.split);
   arguments.split = config.split;
+  arguments.split_inverse = ffn::InverseOf(config.split);
+  arguments.layout = ffn::LayoutOf(config.tile_rows, arguments.stages, slice_chunks, config.split);
   arguments.sharing = config.sharing;
   const int64_t cluster_rows = int64_t{config.tile_rows} * config.sharing;
   LaunchShape shape;
   shape.cluster = config.split * config.sharing;
   shape.grid = dim3(static_cast<unsigned>((M + cluster_rows - 1) / cluster_rows * shape.cluster));
   shape.block = dim3(static_cast<unsigned>(ffn::kThreads));
-  shape.shared_bytes =
-      static_cast<uint32_t>(ffn::LayoutOf(config.tile_rows, arguments.stages, slice_chunks, config.split).bytes);
+  shape.shared_bytes = static_cast<uint32_t>(arguments.layout.bytes);
   shape.dependent = dependent;
   return Launch(ffn::FindKernel(weights_.type, weights_.activation, config.tile_rows), shape, stream, arguments);
 }

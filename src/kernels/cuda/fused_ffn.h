@@ -45,10 +45,11 @@ struct FusedFfnWeights {
 // How the work is cut. A block computes tile_rows rows with F / split of the hidden units, in whole units of 128 (64,
 // if F is no multiple of 128); `split` blocks of a cluster add their sums; `sharing` row tiles of a cluster receive
 // each weight once, by multicast.
+inline constexpr int kFfnTileRows[] = {32, 40, 48, 64, 128};
 struct FfnConfig {
-  int tile_rows = 64;  // 32, 64 (F must be a multiple of 128), 128
+  int tile_rows = 64;  // of kFfnTileRows; but for 128, F must be a multiple of 128, and a slice fit into shared memory
   int split = 8;       // 1 to 16 and at most the number of units, with split * sharing <= 16
-  int sharing = 1;     // 1, 2, 4; 1 for 32 rows
+  int sharing = 1;     // 1; 2 or 4 with 128 rows
 };
 
 class FusedFfn {
@@ -69,7 +70,8 @@ class FusedFfn {
  private:
   FusedFfn() = default;
   FusedFfnWeights weights_;
-  CUtensorMap w1_map_, w1_paired_map_, w2_map_;
+  CUtensorMap w1_map_, w2_map_;      // boxes of 64 x 64
+  CUtensorMap w1_pairs_, w2_pairs_;  // of two side by side, for narrow tiles
 };
 
 }  // namespace ting::cuda

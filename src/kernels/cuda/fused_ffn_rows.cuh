@@ -38,12 +38,19 @@ __device__ __forceinline__ uint32_t PackPair(float low, float high) {
   return packed;
 }
 
+// Rows in this call; reads what the kernel before may have written.
+__device__ __forceinline__ int ValidRows(const Arguments& arguments) {
+  return arguments.num_rows == nullptr ? arguments.rows : min(*arguments.num_rows, arguments.rows);
+}
+
 // ---- vectors -------------------------------------------------------------------------------------------------------
 
-// Norms and biases on their way to shared memory; they are weights, so this need not wait for the previous kernel.
-__device__ __forceinline__ void StartVectors(const Arguments& arguments, const Place& place, float* vectors) {
+// Norms and biases on their way to shared memory; they are weights, so this need not wait for the previous kernel. By
+// `threads` threads, of which this one is number `thread`.
+__device__ __forceinline__ void StartVectors(const Arguments& arguments, const Place& place, float* vectors, int thread,
+                                             int threads) {
   const auto copy = [&](int offset, const float* source, int size) {
-    for (int i = 4 * static_cast<int>(threadIdx.x); i < size; i += 4 * kConsumers) {
+    for (int i = 4 * thread; i < size; i += 4 * threads) {
       CopyAsync16(vectors + offset + i, source != nullptr ? source + i : arguments.x, source != nullptr);
     }
   };
@@ -71,7 +78,7 @@ class InputRows {
     if constexpr (kPasses > kAtOnce) Load(1, next_);
   }
 
-  // T(norm(x)) into swizzled tiles [row group][4][64, 64], or [4][32, 64].
+  // T(norm(x)) into swizzled tiles [row group][4][64, 64], or [4][rows, 64] of a narrow tile.
   template <typename T>
   __device__ __forceinline__ void Store(const Arguments& arguments, const float* vectors, uint8_t* tiles) {
 #pragma unroll 1
@@ -87,7 +94,7 @@ class InputRows {
   }
 
  private:
-  static constexpr int kPasses = kTileRows * 32 / kConsumers / 4;  // of four rows
+  static constexpr int kPasses = (kTileRows + 31) / 32;  // of four rows by every warp
   static constexpr int kAtOnce = kPasses <= 2 ? kPasses : 1;
 
   // Lanes of one half warp hold rows that differ by 4: their swizzled addresses fall into different banks.
@@ -138,12 +145,13 @@ class InputRows {
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
       const int row = RowOf(first + i), column = 4 * (lane_ % 8);
-      uint8_t* target = tiles + row / kGroupRows * kStageBytes;
+      if (kTileRows % 32 != 0 && row >= kTileRows) continue;
+      uint8_t* target = tiles + row / BoxRows(kTileRows) * BoxRows(kTileRows) * kD * 2;
 #pragma unroll
       for (int j = 0; j < 8; ++j) {
         const float4& v = v_[i][j];
         uint8_t* box = target + j / 2 * BoxRows(kTileRows) * kSwizzleRowBytes;
-        *reinterpret_cast<uint2*>(box + SwizzledByte(row % kGroupRows, column + j % 2 * 32)) =
+        *reinterpret_cast<uint2*>(box + SwizzledByte(row % BoxRows(kTileRows), column + j % 2 * 32)) =
             make_uint2(PackPair<T>(v.x, v.y), PackPair<T>(v.z, v.w));
       }
     }

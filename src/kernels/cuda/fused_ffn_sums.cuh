@@ -11,32 +11,14 @@ namespace ting::cuda::ffn {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-// Where the blocks of a tile send each other rows of their sums.
-struct Exchange {
-  float* partial;      // this block's sums, [tile_rows][kPartialStride], or the first half of 32-row tiles
-  float* second_half;  // of 32-row tiles
-  float* received;     // from the other blocks, of rows that this block finishes, [OwnRows][split - 1][kD]
-  uint64_t* barrier;   // counts the bytes of `received`
-};
-
-// A thread's accumulators of 64 rows and 2 * N columns from `column` on.
-template <int N>
-__device__ __forceinline__ void StorePartial(const float (&acc)[N], float* partial, int first_row, int column,
-                                             int lane) {
-  float* upper = partial + (first_row + lane / 4) * kPartialStride + column + 2 * (lane % 4);
+// A thread's accumulators of 64 rows into [128][kPartialStride].
+__device__ __forceinline__ void StorePartial(const float (&acc)[128], float* partial, int first_row, int lane) {
+  float* upper = partial + (first_row + lane / 4) * kPartialStride + 2 * (lane % 4);
 #pragma unroll
-  for (int block = 0; block < N / 4; ++block) {
+  for (int block = 0; block < 32; ++block) {
     *reinterpret_cast<float2*>(upper + 8 * block) = make_float2(acc[4 * block], acc[4 * block + 1]);
     *reinterpret_cast<float2*>(upper + 8 * kPartialStride + 8 * block) =
         make_float2(acc[4 * block + 2], acc[4 * block + 3]);
-  }
-}
-// The same of 64 columns from `column` on and 32 rows, which are the columns of the accumulators, into a half.
-__device__ __forceinline__ void StorePartialTransposed(const float (&acc)[16], float* half, int column, int lane) {
-#pragma unroll
-  for (int i = 0; i < 16; ++i) {
-    const int row = 8 * (i / 4) + 2 * (lane % 4) + i % 2;
-    half[row * kHalfD + ((column + lane / 4 + 8 * (i / 2 % 2)) ^ HalfSwizzle(row))] = acc[i];
   }
 }
 
@@ -85,60 +67,18 @@ __device__ __forceinline__ void NormRows(Row8 (&rows)[kCount], const float* gamm
   }
 }
 
-// Block j of a tile finishes rows j, j + split, ...: of these, each warp takes every eighth.
-
-inline constexpr int kWarps = kConsumers / 32;
-
-// Announces the bytes that the others will send or have sent; one thread of a 32-row tile.
-__device__ __forceinline__ void ExpectRows(const Arguments& arguments, const Place& place, const Exchange& exchange,
-                                           int tile_rows) {
-  const int split = arguments.split;
-  const int own = place.slice < tile_rows ? (tile_rows - place.slice + split - 1) / split : 0;
-  BarrierExpect(exchange.barrier, own * (split - 1) * kD * static_cast<int>(sizeof(float)));
-}
-// Sends the others their rows of a half of the sums, which the caller's warps have stored; a row a lane, each block
-// beginning with another receiver.
-__device__ __forceinline__ void PushHalf(const Arguments& arguments, const Place& place, const Exchange& exchange,
-                                         int half, int tile_rows, int warp, int lane) {
-  constexpr int kRows = 32;
-  FenceAsyncProxy();
-  NamedBarrier(1, kConsumers);
-  const int split = arguments.split;
-  const int row = (warp + kWarps * lane + place.slice + 1) % kRows, owner = row % split;
-  if (lane < kRows / kWarps && row < tile_rows && owner != place.slice) {
-    const int block = place.tile * split + owner;
-    const int index = row / split * (split - 1) + place.slice - (place.slice > owner ? 1 : 0);
-    const float* sums = half == 0 ? exchange.partial : exchange.second_half;
-    PushToBlock(MapToBlock(exchange.received + index * kD + half * kHalfD, block), sums + row * kHalfD,
-                kHalfD * sizeof(float), MapToBlock(exchange.barrier, block));
-  }
-  __syncwarp();
-}
-
-// The second of the two cluster barriers that all threads of a cluster pass lets no block leave before it is read; the
-// first one tells that `received` is free. That of 32-row tiles always is, so that they arrive when they start.
-template <int kTileRows>
-__device__ __forceinline__ void MeetCluster() {
-  if constexpr (kTileRows == 32) {
-    ClusterWait();
-  } else {
-    ClusterSync();
-  }
-}
 
 // The rows that a block finishes, for kLeast <= split <= kMost.
-template <int kLeast, int kMost, int kTileRows>
+template <int kLeast, int kMost>
 class FinishedRows {
  public:
-  static constexpr int kRows = (OwnRows(kTileRows, kLeast) + kWarps - 1) / kWarps;  // of a warp, at most
-  static constexpr bool kPush = kTileRows == 32 && kMost > 1;                       // or sums are read where they are
-  // Rows in flight at once.
-  static constexpr int kBatch = kMost == 1 ? 4 : kPush ? (kMost <= 4 ? 2 : 1) : kMost < 8 ? 8 / kMost : 1;
+  static constexpr int kRows = (OwnRows(128, kLeast) + kWarps - 1) / kWarps;  // of a warp, at most
+  static constexpr int kBatch = kMost == 1 ? 4 : kMost < 8 ? 8 / kMost : 1;  // rows in flight at once
   using Batch = Row8[kBatch];
 
-  __device__ __forceinline__ FinishedRows(const Arguments& arguments, const Place& place, const Exchange& exchange,
+  __device__ __forceinline__ FinishedRows(const Arguments& arguments, const Place& place, const float* partial,
                                           int tile_rows, int warp, int lane)
-      : arguments_(arguments), place_(place), exchange_(exchange), tile_rows_(tile_rows), warp_(warp), lane_(lane) {}
+      : arguments_(arguments), place_(place), partial_(partial), tile_rows_(tile_rows), warp_(warp), lane_(lane) {}
 
   // Rows of x for the residual.
   __device__ __forceinline__ void LoadInput(int first, Batch& x) const {
@@ -150,13 +90,9 @@ class FinishedRows {
   }
   // f or x + residual * f; sums are made in the order of the slices.
   __device__ __forceinline__ void Add(int first, const Batch& x, const float* b2, Batch& sums) const {
-    constexpr int kAtOnce = kPush && kMost > 4 ? 4 : kMost;
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) sums[i] = {-0.0F, -0.0F, -0.0F, -0.0F, -0.0F, -0.0F, -0.0F, -0.0F};
-#pragma unroll 1
-    for (int part = 0; part < (kAtOnce == kMost ? 1 : arguments_.split); part += kAtOnce) {
-      AddParts<kAtOnce>(first, part, sums);
-    }
+    AddParts(first, sums);
     const Row8 bias = LoadRow(b2, lane_);
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
@@ -186,37 +122,25 @@ class FinishedRows {
     return static_cast<int64_t>(place_.first_row + RowOf(i)) * kD;
   }
   __device__ __forceinline__ void LoadPart(int i, int part, float4 (&v)[2]) const {
-    const int row = RowOf(i);
-    if constexpr (kTileRows == 32) {
-      const int index = NumberOf(i) * (arguments_.split - 1) + part - (part > place_.slice ? 1 : 0);
-      const float* sent = exchange_.received + index * kD;
-      const int column = 4 * lane_ ^ HalfSwizzle(row);
-      v[0] = Load4((part == place_.slice ? exchange_.partial + row * kHalfD : sent) + column);
-      v[1] = Load4((part == place_.slice ? exchange_.second_half + row * kHalfD : sent + kHalfD) + column);
-    } else {
-      const float* own = exchange_.partial + row * kPartialStride + 4 * lane_;
-      const uint32_t address = MapToBlock(own, place_.tile * arguments_.split + part);
-      v[0] = LoadRemote4(address), v[1] = LoadRemote4(address + 128 * sizeof(float));
-    }
+    const float* own = partial_ + RowOf(i) * kPartialStride + 4 * lane_;
+    const uint32_t address = MapToBlock(own, place_.tile * arguments_.split + part);
+    v[0] = LoadRemote4(address), v[1] = LoadRemote4(address + 128 * sizeof(float));
   }
   // All of them are in flight at once.
-  template <int kParts>
-  __device__ __forceinline__ void AddParts(int first, int first_part, Batch& sums) const {
-    float4 parts[kBatch][kParts][2];
-    const auto wanted = [&](int i, int j) {
-      return IsValid(first + i) && (first_part + j < kLeast || first_part + j < arguments_.split);
-    };
+  __device__ __forceinline__ void AddParts(int first, Batch& sums) const {
+    float4 parts[kBatch][kMost][2];
+    const auto wanted = [&](int i, int j) { return IsValid(first + i) && (j < kLeast || j < arguments_.split); };
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
 #pragma unroll
-      for (int j = 0; j < kParts; ++j) {
-        if (wanted(i, j)) LoadPart(first + i, first_part + j, parts[i][j]);
+      for (int j = 0; j < kMost; ++j) {
+        if (wanted(i, j)) LoadPart(first + i, j, parts[i][j]);
       }
     }
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
 #pragma unroll
-      for (int j = 0; j < kParts; ++j) {
+      for (int j = 0; j < kMost; ++j) {
         if (!wanted(i, j)) continue;
         const Row8 part = MakeRow(parts[i][j][0], parts[i][j][1]);
 #pragma unroll
@@ -227,23 +151,21 @@ class FinishedRows {
 
   const Arguments& arguments_;
   const Place& place_;
-  const Exchange& exchange_;
+  const float* const partial_;
   const int tile_rows_, warp_, lane_;
 };
 
 // The loop is not unrolled: code that a block runs once takes longer to arrive than to run. Inside a model other
 // kernels have driven it from the instruction caches.
-template <int kLeast, int kMost, int kTileRows>
-__device__ __forceinline__ void FinishRows(const Arguments& arguments, const Place& place, const Exchange& exchange,
+template <int kLeast, int kMost>
+__device__ __forceinline__ void FinishRows(const Arguments& arguments, const Place& place, const float* partial,
                                            const float* vectors, int valid_rows, int warp, int lane) {
-  using Rows = FinishedRows<kLeast, kMost, kTileRows>;
-  const int tile_rows = min(kTileRows, valid_rows - place.first_row);
-  const Rows rows(arguments, place, exchange, tile_rows, warp, lane);
+  using Rows = FinishedRows<kLeast, kMost>;
+  const int tile_rows = min(128, valid_rows - place.first_row);
+  const Rows rows(arguments, place, partial, tile_rows, warp, lane);
   typename Rows::Batch x = {}, next = {};
   rows.LoadInput(0, x);
-  if (Rows::kPush && threadIdx.x == 0) ExpectRows(arguments, place, exchange, tile_rows);
-  if (kTileRows != 32) MeetCluster<kTileRows>();  // sums of 32-row tiles are on their way
-  if (Rows::kPush) BarrierWait(exchange.barrier, 0);
+  ClusterSync();
 #pragma unroll 1
   for (int first = 0; first < Rows::kRows; first += Rows::kBatch) {
     const bool last = first + Rows::kBatch >= Rows::kRows;

@@ -26,7 +26,7 @@ class FusedFfnTunable : public Tunable {
   size_t OutputBytes(int64_t rows) const override { return InputBytes(rows); }
   std::vector<TuningConfig> Candidates(int64_t) const override {
     std::vector<TuningConfig> candidates;
-    for (const int tile_rows : {32, 64, 128}) {
+    for (const int tile_rows : kFfnTileRows) {
       for (int split = 1; split <= 16; ++split) {
         for (const int sharing : {1, 2, 4}) {
           const FfnConfig config{tile_rows, split, sharing};

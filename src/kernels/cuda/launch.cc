@@ -89,10 +89,11 @@ Result<CUtensorMap> MakeTensorMap(TmaType type, const void* data, int64_t rows, 
   return EncodeMap<2>(type, data, sizes, strides, box);
 }
 
-Result<CUtensorMap> MakePairedRowsMap(TmaType type, const void* data, int64_t rows, int64_t columns) {
-  const int64_t sizes[] = {columns, 8, 2, rows / 16}, strides[] = {2 * columns, columns, 16 * columns};
-  const int box[] = {64, 8, 2, 4};
-  return EncodeMap<4>(type, data, sizes, strides, box);
+Result<CUtensorMap> MakeTilesMap(TmaType type, const void* data, int64_t rows, int64_t columns, int box_rows,
+                                 int box_tiles) {
+  const int64_t sizes[] = {64, rows, columns / 64}, strides[] = {columns, 64};
+  const int box[] = {64, box_rows, box_tiles};
+  return EncodeMap<3>(type, data, sizes, strides, box);
 }
 
 }  // namespace ting::cuda

@@ -88,9 +88,9 @@ enum class TmaType { kF16, kBF16, kF32 };
 Result<CUtensorMap> MakeTensorMap(TmaType type, const void* data, int64_t rows, int64_t columns, int64_t row_stride,
                                   int box_rows, int box_columns);
 
-// The rows of a [rows, columns] 16-bit matrix without gaps, rows a multiple of 16, by their place in each 16: first
-// those with even, then those with odd numbers. A box is 64 columns of 64 rows, swizzled; its coordinates are column,
-// 0, 0 and row / 16.
-Result<CUtensorMap> MakePairedRowsMap(TmaType type, const void* data, int64_t rows, int64_t columns);
+// A [rows, columns] 16-bit matrix without gaps, columns a multiple of 64, as tiles of 64 columns. A box is box_rows
+// rows of box_tiles neighbouring tiles, each swizzled, one after the other; its coordinates are 0, row and tile.
+Result<CUtensorMap> MakeTilesMap(TmaType type, const void* data, int64_t rows, int64_t columns, int box_rows,
+                                 int box_tiles);
 
 }  // namespace ting::cuda

@@ -25,13 +25,11 @@ std::string Name(const FfnConfig& c) {
 
 std::vector<FfnConfig> AllConfigs(int64_t F) {
   std::vector<FfnConfig> configs;
-  for (int tile_rows : {32, 64, 128}) {
-    const int64_t units = F % 128 == 0 ? F / 128 : F / 64;
-    if (tile_rows != 128 && F % 128 != 0) continue;
-    for (int split : {1, 2, 3, 4, 6, 8, 11, 16}) {
+  for (int tile_rows : kFfnTileRows) {
+    for (int split : {1, 2, 3, 4, 5, 6, 7, 8, 11, 16}) {
       for (int sharing : {1, 2, 4}) {
-        if (tile_rows == 32 && sharing > 1) continue;
-        if (split * sharing <= 16 && split <= units) configs.push_back({tile_rows, split, sharing});
+        const FfnConfig config{tile_rows, split, sharing};
+        if (FusedFfn::SupportsConfig(config, F).ok()) configs.push_back(config);
       }
     }
   }
@@ -84,7 +82,7 @@ TEST(FusedFfn, EveryCutAndLengthMatchesAndBitsDependOnSplitAlone) {
   const RandomLayer::Expected expected = layer.Compute(x);
   std::map<int, std::vector<float>> bits;  // by split
   for (const FfnConfig& config : AllConfigs(2048)) {
-    for (int64_t rows : {1984, 1, 2, 31, 33, 63, 64, 65, 124, 127, 128, 129, 992}) {
+    for (int64_t rows : {1984, 1, 2, 31, 33, 40, 41, 48, 49, 63, 64, 65, 124, 127, 128, 129, 992}) {
       for (int64_t padding : {0, 70}) {
         const std::vector<float> y = RunRows(ffn, x, rows, rows + padding, config);
         Compare(y, expected, Name(config) + " rows " + std::to_string(rows));
@@ -94,6 +92,19 @@ TEST(FusedFfn, EveryCutAndLengthMatchesAndBitsDependOnSplitAlone) {
       }
     }
   }
+}
+
+// Cuts that a chooser or a record may name.
+TEST(FusedFfn, SupportsTheCutsOfTheModel) {
+  for (int tile_rows : kFfnTileRows) {
+    for (int split = 6; split <= 16; ++split) {
+      EXPECT_TRUE(FusedFfn::SupportsConfig({tile_rows, split, 1}, 2048).ok()) << tile_rows << " " << split;
+    }
+  }
+  EXPECT_TRUE(FusedFfn::SupportsConfig({64, 3, 1}, 2048).ok());
+  EXPECT_TRUE(FusedFfn::SupportsConfig({128, 1, 4}, 2048).ok());
+  EXPECT_FALSE(FusedFfn::SupportsConfig({64, 1, 1}, 2048).ok());  // all hidden units of 64 rows are too many
+  EXPECT_FALSE(FusedFfn::SupportsConfig({64, 8, 2}, 2048).ok());
 }
 
 TEST(FusedFfn, TypesActivationsAndOptions) {
@@ -116,7 +127,8 @@ TEST(FusedFfn, TypesActivationsAndOptions) {
         const RandomLayer layer(layer_case, seed += 10);
         const FusedFfn ffn = MakeFfn(layer);
         const RandomLayer::Expected expected = layer.Compute(x);
-        for (const FfnConfig& config : {FfnConfig{32, 8, 1}, FfnConfig{64, 4, 1}, FfnConfig{128, 2, 2}}) {
+        for (const FfnConfig& config : {FfnConfig{32, 8, 1}, FfnConfig{40, 4, 1}, FfnConfig{48, 5, 1},
+                                        FfnConfig{64, 4, 1}, FfnConfig{128, 2, 2}}) {
           Compare(RunRows(ffn, x, rows, rows + 3, config), expected,
                   Name(config) + " activation " + ActivationName(activation) + " options " + std::to_string(options));
         }
