@@ -206,12 +206,20 @@ RowGemmConfig StationaryConfig(const RowGemmArguments& arguments, int multiproce
 
 namespace {
 
-// K in a ring: one tile a block. Few rows leave most of the device idle unless K is split over clusters as well.
+// K in a ring: one tile a block. Few rows leave most of the device idle unless K is split over clusters as well; a
+// cluster of 8 blocks pays as long as all of them run at once. Then as many blocks as the device takes at once.
 RowGemmConfig ChooseForLongK(int64_t row_blocks, int64_t K) {
-  constexpr int64_t kFewRows = 8, kManyRows = 62;  // blocks of 64 rows
-  if (row_blocks <= kFewRows) return {1, K <= 3072 ? 32 : 64, 1, RowGemmSegments(K), 1};
-  if (row_blocks < kManyRows) return {1, 64, 1, 1, 1};
-  return {2, 128, 1, 1, 1};
+  if (K <= 3072) {
+    constexpr int64_t kFewRows = 8, kManyRows = 62;  // blocks of 64 rows
+    if (row_blocks <= kFewRows) return {1, 32, 1, RowGemmSegments(K), 1};
+    return row_blocks < kManyRows ? RowGemmConfig{1, 64, 1, 1, 1} : RowGemmConfig{2, 128, 1, 1, 1};
+  }
+  constexpr int64_t kSmallTiles = 2, kMediumTiles = 4, kSplit = 12, kOneTile = 31, kWideTile = 66;
+  if (row_blocks <= kSmallTiles) return {1, 64, 1, RowGemmSegments(K), 1};
+  if (row_blocks <= kMediumTiles) return {1, 128, 1, RowGemmSegments(K), 1};
+  if (row_blocks <= kSplit) return {2, 128, 1, RowGemmSegments(K), 1};
+  if (row_blocks <= kOneTile) return {1, 64, 1, 1, 1};
+  return row_blocks <= kWideTile ? RowGemmConfig{1, 128, 1, 1, 1} : RowGemmConfig{2, 128, 1, 1, 1};
 }
 
 // Tiles for a block that owns `columns` columns. Two warpgroups pay where a block has several tiles and its rows must
