@@ -268,7 +268,8 @@ Status EmbedRows(const float* table, int64_t V, const int32_t* tokens, const int
 }
 
 Status StageOffsets(const int32_t* offsets, int sequences, int kernel, int stride, int32_t* out, cudaStream_t stream) {
-  return Launch(StageOffsetsKernel, LaunchShape{dim3(1), dim3(32)}, stream, offsets, sequences, kernel, stride, out);
+  const LaunchShape shape{dim3(1), dim3(32), 0, 1, /*dependent=*/true};
+  return Launch(StageOffsetsKernel, shape, stream, offsets, sequences, kernel, stride, out);
 }
 
 }  // namespace ting::cuda
