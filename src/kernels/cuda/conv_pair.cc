@@ -1,7 +1,9 @@
 // src/kernels/cuda/conv_pair.cc
 // SPDX-License-Identifier: Apache-2.0
 //
-// Host side of ConvPair: what can run, how the second stage is cut, the launches.
+// Host side of ConvPair: what can run, how it is cut, the launch.
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -15,15 +17,15 @@
 namespace ting::cuda {
 namespace {
 
-constexpr int64_t kMostChannels = 512, kMostFrequencies = 256, kMostSequences = 4096, kMostRows = 1 << 21;
+constexpr int64_t kMostChannels = 512, kLeastFrequencies = 19, kMostFrequencies = 256;
+constexpr int64_t kMostSequences = 1 << 16, kMostRows = 1 << 21;
+constexpr int kLeastStages = 2, kMostStages = 12;
+constexpr uint32_t kSharedBytes = 227 << 10;  // of a multiprocessor
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 bool Aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
-
-// Rows of a plane, and its elements (conv_pair_parameters.h).
-int64_t PlaneRows(const ConvPairArguments& a) { return a.max_rows_out + a.B; }
-int64_t PlanePositions(const ConvPairArguments& a) { return PlaneRows(a) * (a.F_out() + 1); }
-int64_t PlaneElements(const ConvPairArguments& a) { return PlanePositions(a) * 2 * a.C; }
+// At most, of all sequences (conv_pair_parameters.h).
+int64_t Positions(const ConvPairArguments& a) { return (a.max_rows_out + a.B) * a.F_out(); }
 
 Status Check(const ConvPairArguments& a) {
   TING_RETURN_IF_ERROR(SupportsConvPair(a.storage, a.C, a.F_in));
@@ -32,9 +34,9 @@ Status Check(const ConvPairArguments& a) {
     return Unimplemented("conv pair: {} sequences of {} rows; it takes {} and {}", a.B, a.max_rows_out, kMostSequences,
                          kMostRows);
   }
-  for (const void* p :
-       {a.weight[0], a.weight[1], static_cast<const void*>(a.workspace), static_cast<const void*>(a.y)}) {
-    if (p == nullptr || !Aligned(p)) return InvalidArgument("conv pair: weights, workspace, y must be 16-byte aligned");
+  if (a.weight[0] == nullptr || a.weight[1] == nullptr || a.y == nullptr || !Aligned(a.weight[1]) || !Aligned(a.y) ||
+      !Aligned(a.features)) {
+    return InvalidArgument("conv pair: features, second weight and y must be 16-byte aligned");
   }
   if (a.bias[0] == nullptr || a.bias[1] == nullptr) return InvalidArgument("conv pair: both stages need a bias");
   return Status();
@@ -47,21 +49,54 @@ Result<int> Multiprocessors() {
   return count;
 }
 
-// Estimated cycles: rounds of units, each 9 C / 64 steps at the pace of the slowest of products, shared memory (written
-// by the copy engine, read by wgmma) and L2, and a start and an end.
+// Estimated cycles: rounds of tiles, each at the pace of the slower of the first stage, whose producers wait for
+// answers most of the time, and the second, 9 C / 16 steps that products, shared memory (written by copies and
+// producers, read by wgmma) or L2 hold back. Fitted to the times of ConvPairBench. Rows are padded (PadSize) by 1/32 on
+// average.
 double EstimateCycles(const ConvPairArguments& a, const ConvPairConfig& config, int multiprocessors) {
-  constexpr double kProducts = 2048, kSharedBytes = 128, kL2Bytes = 40, kWriteBytes = 32, kStartAndEnd = 1500;
-  const ConvSecondLayout layout = ConvSecondLayoutOf(config);
-  const double rows = 64.0 * config.groups, columns = config.tile_n, blocks = layout.blocks;
-  const int64_t units = CeilDiv(PlanePositions(a), 64 * config.groups * config.cluster_rows) *
-                        CeilDiv(a.C, config.tile_n * config.cluster_columns);
-  const int64_t clusters = multiprocessors * layout.blocks / (config.cluster_rows * config.cluster_columns);
-  const double products = rows * columns * 64 / kProducts;
-  const double shared = (config.groups * (64 + columns) * 128 + layout.stage_bytes) / kSharedBytes;
-  const double l2 = (rows / config.cluster_columns + columns / config.cluster_rows) * 128 / kL2Bytes;
-  const double step = std::max({products, shared, l2}) * blocks;
-  const double unit = static_cast<double>(9 * a.C / 64) * step + kStartAndEnd + rows * columns * 2 / kWriteBytes;
-  return static_cast<double>(CeilDiv(units, clusters)) * unit;
+  constexpr double kProducts = 2048, kSharedBytes = 128, kL2Bytes = 40, kUnhidden = 1.1, kBetweenTiles = 4000;
+  constexpr double kFirst = 2.4;  // cycles for 64 units of work and a channel, with one warpgroup
+  const ConvPairRoles roles = ConvPairRolesOf(config);
+  const double rows = config.channels, positions = config.positions, C = static_cast<double>(a.C);
+  const int64_t columns = CeilDiv(a.C, config.channels);
+  const int64_t pairs = CeilDiv(Positions(a) - Positions(a) / 32, config.positions * kConvClusterBlocks);
+  const int64_t rounds = CeilDiv(pairs, std::max<int64_t>(multiprocessors / kConvClusterBlocks / columns, 1));
+  const double products = rows * positions * 16 / kProducts;
+  const double shared = (2 * rows + (rows / 64 + 1) * positions) * 32 / kSharedBytes;
+  const double l2 = rows * 32 / kConvClusterBlocks / kL2Bytes;
+  const double second = kUnhidden * 9 * C / 16 * std::max({products, shared, l2});
+  const double first = kFirst * 9 * roles.unit_tiles * C / roles.producers;
+  return static_cast<double>(rounds) * (std::max(first, second) + kBetweenTiles);
+}
+
+// Of the ring of weights, as many as fit; fewer than kLeastStages: it cannot run.
+int Stages(const ConvPairArguments& a, const ConvPairConfig& config) {
+  if (ConvPairUnits(config, static_cast<int>(a.F_out())) > 64 * ConvPairRolesOf(config).unit_tiles) return 0;
+  const auto bytes = [&](int stages) {
+    return ConvPairLayoutOf(config, static_cast<int>(a.C), static_cast<int>(a.F_in), static_cast<int>(a.F_out()),
+                            stages)
+        .total_bytes;
+  };
+  int stages = 0;
+  while (stages < kMostStages && bytes(stages + 1) <= kSharedBytes) ++stages;
+  return stages;
+}
+
+ConvPairFunction FindKernel(ConvStorage storage, const ConvPairConfig& config) {
+  return storage == ConvStorage::kF16 ? FindConvPair<__half>(config) : FindConvPair<__nv_bfloat16>(config);
+}
+
+Result<ConvPairParameters> MakeParameters(const ConvPairArguments& a, const ConvPairConfig& config) {
+  ConvPairParameters p{};
+  TING_ASSIGN_OR_RETURN(p.w, MakeTensorMap(a.storage == ConvStorage::kF16 ? TmaType::kF16 : TmaType::kBF16, a.weight[1],
+                                           a.C, 9 * a.C, 9 * a.C, config.channels / kConvClusterBlocks, kConvChannels));
+  p.features = a.features, p.mean = a.mean, p.istd = a.istd;
+  p.in_offsets = a.in_offsets, p.out_offsets = a.out_offsets;
+  p.first_weight = a.weight[0], p.first_bias = a.bias[0], p.second_bias = a.bias[1], p.y = a.y;
+  p.B = static_cast<int>(a.B), p.C = static_cast<int>(a.C);
+  p.F_in = static_cast<int>(a.F_in), p.F_out = static_cast<int>(a.F_out());
+  p.stages = Stages(a, config);
+  return p;
 }
 
 }  // namespace
@@ -72,93 +107,57 @@ Status SupportsConvPair(ConvStorage storage, int64_t C, int64_t F_in) {
   TING_CUDA_RETURN_IF_ERROR(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
   if (major != 9) return Unimplemented("conv pair: needs a GPU of compute capability 9.0, this one has {}.x", major);
   if (storage == ConvStorage::kF32) return Unimplemented("conv pair: computes in f16 and bf16 only");
-  if (C < 64 || C > kMostChannels || C % 64 != 0 || F_in < 7 || F_in > kMostFrequencies) {
-    return Unimplemented("conv pair: {} frequencies, {} channels; it takes 7 to {}, and multiples of 64 up to {}", F_in,
-                         C, kMostFrequencies, kMostChannels);
+  if (C < 64 || C > kMostChannels || C % 64 != 0 || F_in < kLeastFrequencies || F_in > kMostFrequencies) {
+    return Unimplemented("conv pair: {} frequencies, {} channels; it takes {} to {}, and multiples of 64 up to {}",
+                         F_in, C, kLeastFrequencies, kMostFrequencies, kMostChannels);
   }
   return Status();
 }
 
-size_t ConvPairWorkspaceBytes(const ConvPairArguments& arguments) {
-  return static_cast<size_t>(PlaneElements(arguments)) * 2 * 2;
+Status SupportsConvPair(const ConvPairArguments& arguments, const ConvPairConfig& config) {
+  TING_RETURN_IF_ERROR(Check(arguments));
+  if (FindKernel(arguments.storage, config) != nullptr && Stages(arguments, config) >= kLeastStages) return Status();
+  return InvalidArgument("conv pair: no kernel of {} channels, {} positions for {} channels of {} frequencies",
+                         config.channels, config.positions, arguments.C, arguments.F_in);
 }
 
 ConvPairConfig ChooseConvPairConfig(const ConvPairArguments& arguments, int multiprocessors) {
   ConvPairConfig best;
   double least = std::numeric_limits<double>::infinity();
   for (const ConvPairConfig& config : kConvPairConfigs) {
+    if (Stages(arguments, config) < kLeastStages) continue;
     const double cycles = EstimateCycles(arguments, config, multiprocessors);
     if (cycles < least) least = cycles, best = config;
   }
   return best;
 }
 
-Status ConvPairFirst(const ConvPairArguments& arguments, cudaStream_t stream) {
+Status ConvPair(const ConvPairArguments& arguments, const ConvPairConfig& config, cudaStream_t stream) {
   TING_RETURN_IF_ERROR(Check(arguments));
   const ConvPairArguments& a = arguments;
   if (a.B == 0 || a.max_rows_out == 0) return Status();
-  TING_ASSIGN_OR_RETURN(const int multiprocessors, Multiprocessors());
-  ConvFirstParameters p{};
-  p.features = a.features, p.mean = a.mean, p.istd = a.istd;
-  p.in_offsets = a.in_offsets, p.out_offsets = a.out_offsets;
-  p.weight = a.weight[0], p.bias = a.bias[0], p.planes = a.workspace;
-  p.plane_elements = PlaneElements(a);
-  p.B = static_cast<int>(a.B), p.C = static_cast<int>(a.C), p.F_in = static_cast<int>(a.F_in);
-  p.F1 = static_cast<int>(a.F1()), p.half = static_cast<int>(a.F_out()) + 1;
-  // As few rows a block as fill the chip once; up to 8, beyond which the start of a block no longer counts.
-  p.rows_per_block = 1;
-  while (p.rows_per_block < 8 && CeilDiv(PlaneRows(a), p.rows_per_block) > 2 * multiprocessors) p.rows_per_block *= 2;
-  const int runs = std::max(1, 4 / p.rows_per_block);
-  p.run = static_cast<int>(CeilDiv(p.half, runs)) * 2;
+  TING_RETURN_IF_ERROR(SupportsConvPair(a, config));
+  const ConvPairFunction kernel = FindKernel(a.storage, config);
+  TING_ASSIGN_OR_RETURN(const ConvPairParameters p, MakeParameters(a, config));
   LaunchShape shape;
-  shape.grid = dim3(static_cast<unsigned>(CeilDiv(PlaneRows(a), p.rows_per_block)));
-  shape.block = dim3(kConvFirstThreads);
-  shape.shared_bytes = static_cast<uint32_t>(p.rows_per_block * (5 * ConvFirstRowFloats(p.half) * 4 + 8));
-  shape.dependent = a.dependent;
-  return Launch(FindConvFirst(a.storage), shape, stream, p);
-}
-
-Status ConvPairSecond(const ConvPairArguments& arguments, const ConvPairConfig& config, cudaStream_t stream) {
-  TING_RETURN_IF_ERROR(Check(arguments));
-  const ConvPairArguments& a = arguments;
-  if (a.B == 0 || a.max_rows_out == 0) return Status();
-  const ConvSecondFunction kernel = FindConvSecond(a.storage, config);
-  if (kernel == nullptr) {
-    return InvalidArgument("conv pair: no kernel of {} x 64 positions, {} channels, clusters of {} x {}", config.groups,
-                           config.tile_n, config.cluster_rows, config.cluster_columns);
-  }
-  const TmaType type = a.storage == ConvStorage::kF16 ? TmaType::kF16 : TmaType::kBF16;
-  ConvSecondParameters p{};
-  TING_ASSIGN_OR_RETURN(p.a, MakeTensorMap(type, a.workspace, 2 * PlanePositions(a), 2 * a.C, 2 * a.C,
-                                           64 * config.groups / config.cluster_columns, 64));
-  TING_ASSIGN_OR_RETURN(
-      p.w, MakeTensorMap(type, a.weight[1], a.C, 9 * a.C, 9 * a.C, config.tile_n / config.cluster_rows, 64));
-  p.out_offsets = a.out_offsets, p.bias = a.bias[1], p.y = a.y;
-  p.B = static_cast<int>(a.B), p.C = static_cast<int>(a.C), p.F_out = static_cast<int>(a.F_out()), p.half = p.F_out + 1;
-  p.plane_positions = static_cast<int>(PlanePositions(a));
-
-  const ConvSecondLayout layout = ConvSecondLayoutOf(config);
-  LaunchShape shape;
-  shape.block = dim3(static_cast<unsigned>(layout.threads));
-  shape.shared_bytes = ConvSecondSharedBytes(config, p.C, p.B);
-  shape.cluster = config.cluster_rows * config.cluster_columns;
+  shape.block = dim3(kConvPairThreads);
+  shape.shared_bytes = ConvPairLayoutOf(config, p.C, p.F_in, p.F_out, p.stages).total_bytes;
+  shape.cluster = kConvClusterBlocks;
   shape.dependent = a.dependent;
   TING_RETURN_IF_ERROR(AllowShared(kernel, shape.shared_bytes));
   // Only clusters that run at the same time: one that had to wait for another's end would double the time.
   int clusters = 0;
   TING_RETURN_IF_ERROR(ActiveClusters(kernel, shape, &clusters));
-  const int64_t units = CeilDiv(PlanePositions(a), 64 * config.groups * config.cluster_rows) *
-                        CeilDiv(a.C, config.tile_n * config.cluster_columns);
-  shape.grid = dim3(static_cast<unsigned>(std::min<int64_t>(units, std::max(clusters, 1)) * shape.cluster));
+  const int64_t columns = CeilDiv(a.C, config.channels);
+  const int64_t pairs = CeilDiv(Positions(a), config.positions * kConvClusterBlocks);
+  const int64_t at_once = std::max<int64_t>(clusters / columns, 1);
+  shape.grid = dim3(static_cast<unsigned>(std::min(pairs, at_once) * columns * kConvClusterBlocks));
   return Launch(kernel, shape, stream, p);
 }
 
 Status ConvPair(const ConvPairArguments& arguments, cudaStream_t stream) {
-  TING_RETURN_IF_ERROR(ConvPairFirst(arguments, stream));
   TING_ASSIGN_OR_RETURN(const int multiprocessors, Multiprocessors());
-  ConvPairArguments second = arguments;
-  second.dependent = true;
-  return ConvPairSecond(second, ChooseConvPairConfig(arguments, multiprocessors), stream);
+  return ConvPair(arguments, ChooseConvPairConfig(arguments, multiprocessors), stream);
 }
 
 }  // namespace ting::cuda

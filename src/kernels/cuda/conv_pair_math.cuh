@@ -1,15 +1,16 @@
 // src/kernels/cuda/conv_pair_math.cuh
 // SPDX-License-Identifier: Apache-2.0
 //
-// What both kernels of ConvPair do to their sums.
+// What ConvPair does to its sums.
 #pragma once
 
 #include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/hopper.cuh"
 
 namespace ting::cuda {
 
 // Two neighbouring values, negative ones as 0, in one 32-bit register, the lower one first; saturated like FromFloat.
-// One instruction: maxima and minima of their own would cost the first stage as much as half of its products.
+// One instruction: maxima and minima of their own would be most of what the first stage costs.
 template <typename T>
 __device__ inline uint32_t PackRelu2(float low, float high);
 template <>
@@ -25,21 +26,24 @@ __device__ inline uint32_t PackRelu2<__nv_bfloat16>(float low, float high) {
   return packed;
 }
 
-// Word j of lane q goes to word q of lane j, within quads of lanes: pairs of columns become 16 bytes to store at once.
-__device__ inline void TransposeQuad(uint32_t (&w)[4]) {
-  const bool odd = threadIdx.x & 1, upper = threadIdx.x & 2;
-#pragma unroll
-  for (int j = 0; j < 4; j += 2) {
-    const uint32_t received = __shfl_xor_sync(0xFFFFFFFF, odd ? w[j] : w[j + 1], 1);
-    w[j] = odd ? received : w[j];
-    w[j + 1] = odd ? w[j + 1] : received;
-  }
-#pragma unroll
-  for (int j = 0; j < 2; ++j) {
-    const uint32_t received = __shfl_xor_sync(0xFFFFFFFF, upper ? w[j] : w[j + 2], 2);
-    w[j] = upper ? received : w[j];
-    w[j + 2] = upper ? w[j + 2] : received;
-  }
+// d[64, 16] += A[64, 16] B[16, 16]^T as Wgmma's (hopper.cuh), A in registers.
+template <typename T>
+__device__ inline void AddTaps(float (&d)[8], const uint32_t (&a)[4], uint64_t b);
+template <>
+__device__ inline void AddTaps<__half>(float (&d)[8], const uint32_t (&a)[4], uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16 {%0, %1, %2, %3, %4, %5, %6, %7}, {%8, "
+      "%9, %10, %11}, %12, 1, 1, 1, 0;"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+template <>
+__device__ inline void AddTaps<__nv_bfloat16>(float (&d)[8], const uint32_t (&a)[4], uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7}, {%8, "
+      "%9, %10, %11}, %12, 1, 1, 1, 0;"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
 
 }  // namespace ting::cuda

@@ -25,6 +25,12 @@ Result<EncodeFunction> FindEncode() {
   return reinterpret_cast<EncodeFunction>(function);
 }
 
+CUtensorMapSwizzle SwizzleOf(int columns) {
+  return columns == 64   ? CU_TENSOR_MAP_SWIZZLE_128B
+         : columns == 32 ? CU_TENSOR_MAP_SWIZZLE_64B
+                         : CU_TENSOR_MAP_SWIZZLE_NONE;
+}
+
 // Innermost dimension first; its elements lie side by side.
 template <int kRank>
 Result<CUtensorMap> EncodeMap(TmaType type, const void* data, const int64_t (&sizes)[kRank],
@@ -41,10 +47,10 @@ Result<CUtensorMap> EncodeMap(TmaType type, const void* data, const int64_t (&si
     if (i > 0) map_strides[i - 1] = static_cast<cuuint64_t>(strides[i - 1]) * (half ? 2 : 4);
   }
   CUtensorMap map;
-  const CUresult result = (*encode)(&map, types[static_cast<int>(type)], kRank, const_cast<void*>(data), map_sizes,
-                                    map_strides, map_box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                                    half && box[0] == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE,
-                                    CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult result =
+      (*encode)(&map, types[static_cast<int>(type)], kRank, const_cast<void*>(data), map_sizes, map_strides, map_box,
+                steps, CU_TENSOR_MAP_INTERLEAVE_NONE, half ? SwizzleOf(box[0]) : CU_TENSOR_MAP_SWIZZLE_NONE,
+                CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result == CUDA_SUCCESS) return map;
   return Internal("no tensor map of rank {} with rows of {} elements, {} apart, and boxes of {} x {} (driver error {})",
                   kRank, sizes[0], strides[0], box[1], box[0], static_cast<int>(result));

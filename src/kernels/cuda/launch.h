@@ -83,8 +83,8 @@ Status AllowShared(void (*kernel)(Parameters...), uint32_t bytes, int cluster = 
 enum class TmaType { kF16, kBF16, kF32 };
 
 // A [rows, columns] matrix with `row_stride` elements from row to row (rows may overlap), read in boxes of box_rows x
-// box_columns. 16-bit boxes of 64 columns are swizzled by 128 bytes (hopper.cuh). Reads beyond the matrix give zeros.
-// `data` and the stride in bytes must be multiples of 16.
+// box_columns. 16-bit boxes of 64 columns are swizzled by 128 bytes (hopper.cuh), of 32 by 64. Reads beyond the matrix
+// give zeros. `data` and the stride in bytes must be multiples of 16.
 Result<CUtensorMap> MakeTensorMap(TmaType type, const void* data, int64_t rows, int64_t columns, int64_t row_stride,
                                   int box_rows, int box_columns);
 

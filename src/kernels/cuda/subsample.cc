@@ -87,7 +87,6 @@ class SubsamplePair : public CudaKernel {
     for (int i = 0; i < 2; ++i) pair.weight[i] = parts_.convs[i].data, pair.bias[i] = parts_.convs[i].bias;
     auto* offsets = carver.Take<int32_t>(pair.B + 1);
     pair.in_offsets = rows.offsets, pair.out_offsets = offsets;
-    pair.workspace = carver.Take(static_cast<int64_t>(ConvPairWorkspaceBytes(pair)));
     pair.y = carver.Take(T * pair.F_out() * pair.C * static_cast<int64_t>(parts_.backend->element_bytes()));
     pair.dependent = true;
     RowRange range{T, nullptr, 0};

@@ -1,7 +1,7 @@
 // tests/kernels/cuda/conv_pair_testing.h
 // SPDX-License-Identifier: Apache-2.0
 //
-// Random problems for ConvPair on the device. Workspace and y are NaNs at first.
+// Random problems for ConvPair on the device. y is NaNs at first.
 #pragma once
 
 #include <cmath>
@@ -43,7 +43,6 @@ class PairProblem {
         device_bias1_(bias[1]),
         device_weight0_(weight[0]),
         device_weight1_(weight[1]),
-        workspace(ConvPairWorkspaceBytes(Sizes()) / sizeof(T)),
         y(static_cast<size_t>(Sizes().max_rows_out * Sizes().F_out() * c.C)) {}
 
   ConvPairArguments Arguments() const {
@@ -53,17 +52,11 @@ class PairProblem {
     a.in_offsets = device_in_.data(), a.out_offsets = device_out_.data();
     a.weight[0] = device_weight0_.data(), a.weight[1] = device_weight1_.data();
     a.bias[0] = device_bias0_.data(), a.bias[1] = device_bias1_.data();
-    a.workspace = workspace.data(), a.y = y.data();
+    a.y = y.data();
     return a;
   }
   int64_t F1() const { return Sizes().F1(); }
   int64_t F_out() const { return Sizes().F_out(); }
-  // Of time row `row` of sequence b, frequency f, channel 0 in the workspace.
-  size_t PlaneIndex(size_t b, int64_t row, int64_t f) const {
-    const int64_t F1p = 2 * (F_out() + 1), plane_rows = Sizes().max_rows_out + Sizes().B;
-    const int64_t plane_row = out[b] + static_cast<int64_t>(b) + row / 2;
-    return static_cast<size_t>(((row % 2 * plane_rows + plane_row) * F1p + f) * c.C);
-  }
 
   const PairCase c;
   const std::vector<int32_t> in, out;
@@ -90,7 +83,7 @@ class PairProblem {
   DeviceArray<T> device_weight0_, device_weight1_;
 
  public:
-  DeviceArray<T> workspace, y;
+  DeviceArray<T> y;
 };
 
 }  // namespace ting::cuda
