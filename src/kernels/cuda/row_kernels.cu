@@ -17,14 +17,15 @@
 namespace ting::cuda {
 namespace {
 
-constexpr int kWarps = 8;  // rows a block
+constexpr int kMaxWarps = 8;  // rows a block
 
-__device__ inline int64_t WarpRow() { return int64_t{blockIdx.x} * kWarps + threadIdx.x / 32; }
+__device__ inline int64_t WarpRow() { return int64_t{blockIdx.x} * (blockDim.x / 32) + threadIdx.x / 32; }
 __device__ inline bool InUse(int64_t row, int64_t rows, const int32_t* count) {
   return row < (count == nullptr ? rows : min(rows, int64_t{*count}));
 }
-LaunchShape RowLaunch(int64_t rows, bool dependent = false) {
-  return {dim3(static_cast<unsigned>((rows + kWarps - 1) / kWarps)), dim3(kWarps * 32), 0, /*cluster=*/1, dependent};
+LaunchShape RowLaunch(int64_t rows, bool dependent = false, int warps = kMaxWarps) {
+  return {dim3(static_cast<unsigned>((rows + warps - 1) / warps)), dim3(static_cast<unsigned>(warps * 32)), 0,
+          /*cluster=*/1, dependent};
 }
 
 template <typename T>
@@ -154,18 +155,52 @@ __global__ void AddPositionsKernel(const float* x, const float* frequencies, Dev
   AddPosition([&](int i) { return x[row * D + i]; }, position, frequencies, D, y + row * D);
 }
 
-constexpr int kEmbedWarps = 2;  // rows a block: few, so that a batch of one uses the whole device
+__device__ inline const float* EmbeddingOf(const float* table, int64_t V, int32_t token, int D) {
+  return table + (token < 0 || token >= V ? 0 : token) * int64_t{D};
+}
 
-__global__ void EmbedKernel(const float* table, int64_t V, const int32_t* tokens, const int32_t* positions,
-                            const float* frequencies, float scale, int64_t rows, const int32_t* count, int D,
-                            float* y) {
+// A row of 128 * kFours elements; 16-byte aligned rows.
+template <int kFours>
+__global__ void EmbedFoursKernel(const float* table, int64_t V, const int32_t* tokens, const int32_t* positions,
+                                 const float* frequencies, float scale, int64_t rows, const int32_t* count, float* y) {
+  constexpr int kD = 128 * kFours;
+  const int column = static_cast<int>(threadIdx.x) % 32 * 4;
+  float2 frequency[kFours];
+#pragma unroll
+  for (int i = 0; i < kFours; ++i) {
+    frequency[i] = *reinterpret_cast<const float2*>(frequencies + column / 2 + 64 * i);
+  }
+  const int64_t row = WarpRow();
   WaitForPreviousKernel();
-  const int64_t row = int64_t{blockIdx.x} * kEmbedWarps + threadIdx.x / 32;
   if (row >= rows) return;
   const int32_t token = tokens[row], position = positions[row];  // they have `rows`: asked for beside the count
   if (!InUse(row, rows, count)) return;
-  const float* values = table + (token < 0 || token >= V ? 0 : token) * int64_t{D};
-  AddPosition([&](int i) { return values[i] * scale; }, position, frequencies, D, y + row * D);
+  const float* values = EmbeddingOf(table, V, token, kD);
+  float4 v[kFours];
+#pragma unroll
+  for (int i = 0; i < kFours; ++i) v[i] = *reinterpret_cast<const float4*>(values + column + 128 * i);
+#pragma unroll 1
+  for (int i = 0; i < kFours; ++i) {
+    float2 first, second;
+    sincosf(static_cast<float>(position) * frequency[0].x, &first.x, &first.y);
+    sincosf(static_cast<float>(position) * frequency[0].y, &second.x, &second.y);
+    const float4 sum = {v[0].x * scale + first.x, v[0].y * scale + first.y, v[0].z * scale + second.x,
+                        v[0].w * scale + second.y};
+    *reinterpret_cast<float4*>(y + row * kD + column + 128 * i) = sum;
+#pragma unroll
+    for (int j = 0; j + 1 < kFours; ++j) v[j] = v[j + 1], frequency[j] = frequency[j + 1];  // keeps the code a loop
+  }
+}
+
+// Any width.
+__global__ void EmbedKernel(const float* table, int64_t V, const int32_t* tokens, const int32_t* positions,
+                            const float* frequencies, float scale, int64_t rows, const int32_t* count, int D,
+                            float* y) {
+  const int64_t row = WarpRow();
+  WaitForPreviousKernel();
+  if (!InUse(row, rows, count)) return;
+  const float* values = EmbeddingOf(table, V, tokens[row], D);
+  AddPosition([&](int i) { return values[i] * scale; }, positions[row], frequencies, D, y + row * D);
 }
 
 // One warp; lanes take sequences in turn, and each turn's lengths are summed over the lanes.
@@ -261,8 +296,15 @@ Status AddPositions(const float* x, const float* frequencies, const DeviceRows& 
 Status EmbedRows(const float* table, int64_t V, const int32_t* tokens, const int32_t* positions,
                  const float* frequencies, float scale, RowRange range, int64_t D, float* y, cudaStream_t stream) {
   if (range.rows == 0) return Status();
-  const LaunchShape shape{dim3(static_cast<unsigned>((range.rows + kEmbedWarps - 1) / kEmbedWarps)),
-                          dim3(kEmbedWarps * 32)};
+  constexpr int kMultiprocessors = 132;
+  int warps = 1;  // few with few rows, so that they have more multiprocessors
+  while (warps < kMaxWarps && range.rows > warps * kMultiprocessors) warps *= 2;
+  const LaunchShape shape = RowLaunch(range.rows, /*dependent=*/true, warps);
+  const bool aligned = reinterpret_cast<uintptr_t>(table) % 16 == 0 && reinterpret_cast<uintptr_t>(y) % 16 == 0;
+  if ((D == 256 || D == 512) && aligned) {
+    return Launch(D == 256 ? EmbedFoursKernel<2> : EmbedFoursKernel<4>, shape, stream, table, V, tokens, positions,
+                  frequencies, scale, range.rows, range.count, y);
+  }
   return Launch(EmbedKernel, shape, stream, table, V, tokens, positions, frequencies, scale, range.rows, range.count,
                 static_cast<int>(D), y);
 }
