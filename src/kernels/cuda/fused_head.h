@@ -12,7 +12,7 @@
 //             coarser than 0.001: larger logit first. Missing ones (k > V): -inf, id 2^31 - 1
 // Alignment   16 bytes for every pointer
 // Execution   asynchronous on stream, two launches, safe under graph capture. `dependent`: weights are read before the
-//             kernel before has ended
+//             kernel before has ended; targets and counts not before the first launch goes on
 // Determinism bits of a row depend on that row alone: the order of sums is a function of V
 // Reference   kernels/ref/output_head.cc
 // Tests       tests/kernels/cuda/fused_head_test.cc     Bench  tests/kernels/cuda/fused_head_bench.cc

@@ -230,61 +230,83 @@ __global__ void __launch_bounds__(kWarps * 32) FinishTopKKernel(const __grid_con
 
 // ---- targets -------------------------------------------------------------------------------------------------------
 
-// This lane's part.
+// This lane's eights of a row of at most 512 elements.
 template <typename T>
-__device__ inline float Dot(const T* a, const T* b, int K) {
-  float sum = 0;
-  for (int k = 8 * Lane(); k < K; k += 8 * 32) {
-    alignas(16) T x[8], y[8];
-    *reinterpret_cast<uint4*>(x) = *reinterpret_cast<const uint4*>(a + k);
-    *reinterpret_cast<uint4*>(y) = *reinterpret_cast<const uint4*>(b + k);
+struct LaneRow {
+  uint4 eights[2];
+
+  __device__ void Fetch(const T* row, int K) {
 #pragma unroll
-    for (int i = 0; i < 8; ++i) sum = fmaf(ToFloat(x[i]), ToFloat(y[i]), sum);
+    for (int i = 0; i < 2; ++i) {
+      const int k = 8 * (Lane() + 32 * i);
+      eights[i] = k < K ? *reinterpret_cast<const uint4*>(row + k) : make_uint4(0, 0, 0, 0);
+    }
   }
-  return sum;
-}
+  __device__ float Dot(const LaneRow& other) const {
+    float sum = 0;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      T a[8], b[8];
+      memcpy(a, &eights[i], sizeof a), memcpy(b, &other.eights[i], sizeof b);
+#pragma unroll
+      for (int j = 0; j < 8; ++j) sum = fmaf(ToFloat(a[j]), ToFloat(b[j]), sum);
+    }
+    return sum;
+  }
+};
 
-template <typename T>
-__device__ inline float TargetLogp(const TargetParameters& p, int row, int id) {
-  RowSum sum(p.sums + row, p.rows, p.segments);
-  const T* rounded = static_cast<const T*>(p.rounded) + int64_t{row} * p.K;
-  float bias = p.bias == nullptr ? 0 : p.bias[id];
-  if (id == p.blank) bias -= p.penalty;
-  const float logit = WarpSum(Dot(rounded, static_cast<const T*>(p.w) + int64_t{id} * p.K, p.K)) + bias;
-  return fminf(logit - sum.Log(), 0.0F);  // two orders of sums: a certain target could be a little more than certain
-}
-
-// Numbers of rows and targets are looked at when all that is read first has been asked for.
+// What the product did not write is read before it has ended.
 template <typename T>
 __global__ void __launch_bounds__(kWarps * 32) FinishTargetsKernel(const __grid_constant__ TargetParameters p) {
-  WaitForPreviousKernel();
-  const int target = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / 32;
-  if (target >= p.targets) return;
-  const int row = p.target_rows[target], id = p.target_ids[target];
+  const int target = static_cast<int>(blockIdx.x * (blockDim.x / 32)) + static_cast<int>(threadIdx.x) / 32;
   const int rows = p.count == nullptr ? p.rows : min(*p.count, p.rows);
   const int targets = p.target_count == nullptr ? p.targets : *p.target_count;
-  if (target >= targets || row < 0 || row >= rows) return;
-  const float logp = id >= 0 && id < p.V ? TargetLogp<T>(p, row, id) : -INFINITY;
+  int row = -1, id = -1;
+  if (target < p.targets) row = p.target_rows[target], id = p.target_ids[target];
+  const bool known = id >= 0 && id < p.V;
+  LaneRow<T> w, x;
+  float bias = 0;
+  if (known) {
+    w.Fetch(static_cast<const T*>(p.w) + int64_t{id} * p.K, p.K);
+    if (p.bias != nullptr) bias = p.bias[id];
+    if (id == p.blank) bias -= p.penalty;
+  }
+  WaitForPreviousKernel();
+  if (target >= min(targets, p.targets) || row < 0 || row >= rows) return;
+  float logp = -INFINITY;
+  if (known) {
+    RowSum sum(p.sums + row, p.rows, p.segments);
+    x.Fetch(static_cast<const T*>(p.rounded) + int64_t{row} * p.K, p.K);
+    // Two orders of sums: a certain target could be a little more than certain.
+    logp = fminf(WarpSum(x.Dot(w)) + bias - sum.Log(), 0.0F);
+  }
   if (Lane() == 0) p.logp[target] = logp;
 }
 
-LaunchShape ShapeFor(int count, bool dependent) {
+LaunchShape ShapeFor(int count, int warps, bool dependent) {
   LaunchShape shape;
-  shape.grid = dim3(static_cast<unsigned>((count + kWarps - 1) / kWarps));
-  shape.block = dim3(kWarps * 32);
+  shape.grid = dim3(static_cast<unsigned>((count + warps - 1) / warps));
+  shape.block = dim3(static_cast<unsigned>(warps * 32));
   shape.dependent = dependent;
   return shape;
+}
+// Of a block: few with few targets, so that they have more multiprocessors.
+int TargetWarps(int targets) {
+  constexpr int kMultiprocessors = 132;
+  int warps = 1;
+  while (warps < kWarps && targets > warps * kMultiprocessors) warps *= 2;
+  return warps;
 }
 
 }  // namespace
 
 Status LaunchFinishTopK(const TopKParameters& parameters, bool dependent, cudaStream_t stream) {
-  return Launch(FinishTopKKernel, ShapeFor(parameters.rows, dependent), stream, parameters);
+  return Launch(FinishTopKKernel, ShapeFor(parameters.rows, kWarps, dependent), stream, parameters);
 }
 
 Status LaunchFinishTargets(HalfType type, const TargetParameters& parameters, bool dependent, cudaStream_t stream) {
   const auto kernel = type == HalfType::kF16 ? FinishTargetsKernel<__half> : FinishTargetsKernel<__nv_bfloat16>;
-  return Launch(kernel, ShapeFor(parameters.targets, dependent), stream, parameters);
+  return Launch(kernel, ShapeFor(parameters.targets, TargetWarps(parameters.targets), dependent), stream, parameters);
 }
 
 }  // namespace ting::cuda::head

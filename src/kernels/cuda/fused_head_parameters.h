@@ -52,7 +52,7 @@ struct Parameters {
   const float* beta;
   const float* bias;
   const int32_t* count;
-  float2* sums;   // [segments, rows]: log2 of the largest exponential, sum of exponentials relative to it
+  float2* sums;   // [segments, rows]: log2 of a scale, often of the largest exponential; sum relative to it
   Group* groups;  // [rows, groups]. Of the k best, as `kept`
   float* kept;    // [rows, groups, 16] logits
   void* rounded;  // [rows, K]: norm(x) as it was multiplied. Of targets

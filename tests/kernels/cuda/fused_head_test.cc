@@ -326,6 +326,23 @@ TEST_F(FusedHeadTest, TargetsOfRandomLayers) {
   for (const int64_t V : {1, 5, 127, 128, 129}) check(__half{}, {3, V, 256, true});
 }
 
+// Exponentials that overflow or vanish unless taken relative to the largest logit; in all segments, or in some.
+TEST_F(FusedHeadTest, TargetsOfLogitsWhoseExponentialsDoNotFit) {
+  const HeadCase c{70, 300, 256, true};
+  for (const auto& [first, rest] : {std::pair(300.0F, 300.0F), {-300.0F, -300.0F}, {-300.0F, 0.0F}, {0.0F, 300.0F}}) {
+    HeadValues values = RandomHead(c, 30);
+    for (int64_t v = 0; v < c.V; ++v) values.bias[v] += v < 128 ? first : rest;
+    const auto expected = LogProbs<__half>(c, values);
+    std::vector<int32_t> rows(c.M), ids(c.M);
+    std::iota(rows.begin(), rows.end(), 0);
+    for (int32_t row = 0; row < c.M; ++row) ids[row] = row * 37 % static_cast<int32_t>(c.V);
+    const std::vector<float> logp = HeadRun<__half>(c, values).Targets(c.M, 0, rows, ids);
+    for (int32_t row = 0; row < c.M; ++row) {  // logits of 300 come in steps of 3e-5
+      ASSERT_NEAR(logp[row], expected[row][ids[row]], Tolerance<__half>(c) + 2e-4) << first << ", " << rest;
+    }
+  }
+}
+
 TEST_F(FusedHeadTest, TargetsWithoutRowsAreSkipped) {
   const HeadCase c{10, 200, 256};
   const HeadValues values = RandomHead(c, 31);
