@@ -15,20 +15,26 @@
 //   narrow     Tiles of less rows, fused_ffn_narrow.cu: both warpgroups have the same rows, products are transposed,
 //              and all hidden units come before all sums. Sums are made in the same order as above.
 //   end        each block of a tile finishes some of its rows: it adds the others' sums of them in the order of the
-//              slices, which it reads where they are or, of narrow tiles, has been sent
+//              slices, which it reads where they are or, of narrow tiles, has been sent. Of 128 rows and at most two
+//              slices, each warp finishes its own rows (fused_ffn_warp_rows.cuh); of two slices, each block also
+//              normalises half of X and sends it to the other
 //
 // Bounds of 128 rows for D = 256, F = 2048 (1.05 MFLOP a row and product, 2 MB of weights), in clocks of an SM. 64 rows
 // and a chunk are 512 + 512 of tensor cores, 512 of special functions for swish (2 a hidden unit, 16 a clock), and of
 // shared memory 512 + 256 (64 x 256 operands) and 512 (arriving weights; once for 128 rows). So 128 rows and a chunk
-// take at least 2048, bound by tensor cores and shared memory alike. Batch 64 (M = 7936) on 124 SMs: 16 chunks of 128
-// rows, 32 800 clocks or 18 us, plus the ends; measured, 2750 clocks a chunk and 22 000 for the ends, of which 7000 go
-// by until x is there (both slices read it from L2, 16 MB in all) and 12 000 on sums. Two other orders were tried:
-// turns of the warpgroups at the tensor cores, with 128 hidden units at a time (37 to 40 us instead of 35.4), and
-// products issued between parts of the activation (35.0 instead of 34.6). Registers: 128 + 32 accumulators and 16 of
-// the A operand, so that the producer is a whole warpgroup, which hands its registers to the others.
+// take at least 2048, bound by tensor cores and shared memory alike; half of X as an operand in registers takes 256 off
+// the latter. Batch 64 (M = 7936) on 124 SMs: 16 chunks of 128 rows, 32 800 clocks or 18 us, plus the ends; measured on
+// an H100, 2270 clocks a chunk and 16 000 for the ends, of which 6800 go by until X is there and 9100 on sums. On an
+// H200 a chunk takes 2060 clocks without its activation and 2070 without new weights. Tried without gain: turns of the
+// warpgroups at the tensor cores, with 128 hidden units at a time (37 to 40 us instead of 35.4); products issued between
+// parts of the activation (35.0 instead of 34.6); all of an activation before the second product's wait, behind which
+// ptxas moves half of it; one copy of 32 KB a stage instead of four (and 8 % more for a chunk whose weights are shared);
+// more rows of x in flight. Registers: 128 + 32 accumulators, 16 of the A operand and 32 of X, so that the producer is a
+// whole warpgroup, which hands its registers to the others.
 #pragma once
 
 #include "kernels/cuda/fused_ffn_rows.cuh"
+#include "kernels/cuda/mma.cuh"
 
 namespace ting::cuda::ffn {
 
@@ -58,6 +64,10 @@ struct Cursor {
     slot += step;
     if (slot >= stages) slot -= stages, parity ^= 1;
   }
+  __device__ __forceinline__ void Back(int stages, int step = 1) {
+    slot -= step;
+    if (slot < 0) slot += stages, parity ^= 1;
+  }
 };
 
 struct Ring {
@@ -85,6 +95,13 @@ class Producer {
       BarrierExpect(&ring_.full[cursor_.slot], kStageBytes);
       for (int box = place_.tile; box < kStageBoxes; box += arguments_.sharing) Load(SourceOf(next_, box), box);
       cursor_.Next(ring_.stages);
+    }
+  }
+  // All readers of the last stages have arrived, those of other blocks, too: now this block may end.
+  __device__ __forceinline__ void AwaitReaders() {
+    for (int i = min(ring_.stages, Stages()); i > 0; --i) {
+      cursor_.Back(ring_.stages);
+      BarrierWait(&ring_.empty[cursor_.slot], cursor_.parity);
     }
   }
   // The weights of all layers exceed L2, and a ring is too short for the latency of memory: all tiles together ask for
@@ -164,6 +181,32 @@ __device__ __forceinline__ void IssueFirst(HiddenAccumulators& h, uint64_t x, ui
   }
   WgmmaCommit();
 }
+// The first steps of 64 rows of X as an operand in registers, as many as there are registers for: with both operands in
+// shared memory a product of 64 x 64 takes all of its bandwidth, and weights must arrive, too.
+inline constexpr int kHeldSteps = 8;
+using HeldInput = uint32_t[kHeldSteps][4];
+
+__device__ __forceinline__ void HoldInput(const uint8_t* group_x, int warp, int lane, HeldInput& held) {
+  const int row = warp % 4 * 16 + lane % 16, column = lane / 16 * 8;  // whose address the lane gives
+#pragma unroll
+  for (int k = 0; k < kHeldSteps; ++k) {
+    LoadMatrices(held[k], SharedAddress(group_x + k / 4 * kBoxBytes + SwizzledByte(row, k % 4 * 16 + column)));
+  }
+}
+template <typename T>
+__device__ __forceinline__ void IssueFirstHeld(HiddenAccumulators& h, const HeldInput& held, uint64_t x, uint64_t w1) {
+  WgmmaFence();
+#pragma unroll
+  for (int k = 0; k < kD / 16; ++k) {
+    const int offset = (k / 4) * (kBoxBytes >> 4) + (k % 4) * 2;
+    if (k < kHeldSteps) {
+      Wgmma<T, 64>::RS(h, held[k], w1 + offset, k > 0);
+    } else {
+      Wgmma<T, 64>::SS(h, x + offset, w1 + offset, k > 0);
+    }
+  }
+  WgmmaCommit();
+}
 template <typename T>
 __device__ __forceinline__ void IssueSecond(float (&acc)[128], const HiddenOperand& a, uint64_t w2) {
   WgmmaFence();
@@ -189,10 +232,12 @@ __device__ __forceinline__ void PackChunk(const HiddenAccumulators& h, HiddenOpe
   for (int i = 0; i < 16; ++i) a[i / 4][i % 4] = PackPair<T>(h[2 * i], h[2 * i + 1]);
 }
 
-// The slice's share of acc = act(X W1^T + b1) W2^T for the 64 rows of a warpgroup.
-template <typename T, Activation kActivation>
-__device__ __forceinline__ void MultiplyRows(float (&acc)[128], const Arguments& arguments, const Ring& ring,
-                                             const Place& place, const uint8_t* group_x, const float* bias, int lane) {
+// The slice's share of acc = act(X W1^T + b1) W2^T for the 64 rows of a warpgroup; `after_first`
+// is called when this warp needs X no more and only the last product is left. Returns where the last stage was.
+template <typename T, Activation kActivation, typename AfterFirst>
+__device__ __forceinline__ Cursor MultiplyRows(float (&acc)[128], const Arguments& arguments, const Ring& ring,
+                                             const Place& place, const uint8_t* group_x, const float* bias, int warp,
+                                             int lane, const AfterFirst& after_first) {
   const uint64_t x = TileDescriptor(group_x);
   const float* lane_bias = bias + 2 * (lane % 4);
   Cursor cursor;
@@ -200,13 +245,15 @@ __device__ __forceinline__ void MultiplyRows(float (&acc)[128], const Arguments&
   const auto release = [&](int slot) {  // to every block that fills this slot
     if (lane < arguments.sharing) BarrierArriveRemote(&ring.empty[slot], place.slice + lane * arguments.split);
   };
+  HeldInput held;
+  HoldInput(group_x, warp, lane, held);
   HiddenAccumulators h;
   HiddenOperand a;
 #pragma unroll
   for (int i = 0; i < 128; ++i) acc[i] = 0;
 
   wait();
-  IssueFirst<T>(h, x, TileDescriptor(ring.Stage(cursor.slot)));
+  IssueFirstHeld<T>(h, held, x, TileDescriptor(ring.Stage(cursor.slot)));
   WgmmaWait<0>();
   WgmmaHold(h);
   release(cursor.slot);
@@ -215,7 +262,7 @@ __device__ __forceinline__ void MultiplyRows(float (&acc)[128], const Arguments&
   PackChunk<T>(h, a);
   for (int chunk = 1; chunk < place.chunks; ++chunk) {
     wait();
-    IssueFirst<T>(h, x, TileDescriptor(ring.Stage(cursor.slot)));
+    IssueFirstHeld<T>(h, held, x, TileDescriptor(ring.Stage(cursor.slot)));
     const int first_slot = cursor.slot;
     cursor.Next(ring.stages);
     wait();
@@ -232,9 +279,11 @@ __device__ __forceinline__ void MultiplyRows(float (&acc)[128], const Arguments&
   }
   wait();
   IssueSecond<T>(acc, a, TileDescriptor(ring.Stage(cursor.slot)));
+  after_first();
   WgmmaWait<0>();
   WgmmaHold(acc);
   release(cursor.slot);
+  return cursor;
 }
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL

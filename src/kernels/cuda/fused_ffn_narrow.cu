@@ -98,6 +98,7 @@ __device__ __forceinline__ void ConsumerRole(const Arguments& arguments, const R
   WaitForPreviousKernel();
   // More rows than there may be: their number arrives no sooner.
   InputRows<kRows> input(arguments.x, place.first_row, arguments.rows, warp, lane);
+  input.Start();
   const int rows = ValidRows(arguments);
   BarrierWait(&barriers->vectors, 0);
   if (place.first_row >= rows) {

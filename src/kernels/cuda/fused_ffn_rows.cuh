@@ -71,9 +71,18 @@ __device__ __forceinline__ void StartVectors(const Arguments& arguments, const P
 template <int kTileRows>
 class InputRows {
  public:
-  // Asks for the first rows of the tile that starts at row `tile_row` of x, of `rows` rows in all.
-  __device__ __forceinline__ InputRows(const float* x, int tile_row, int rows, int warp, int lane)
-      : x_(x), tile_row_(tile_row), rows_(rows), first_pass_(warp * kPasses), lane_(lane) {
+  // The tile starts at row `tile_row` of x, of `rows` rows in all. Of 128 rows, two blocks (`halves`) may normalise one
+  // half each.
+  __device__ __forceinline__ InputRows(const float* x, int tile_row, int rows, int warp, int lane, int halves = 1,
+                                       int half = 0)
+      : x_(x),
+        tile_row_(tile_row),
+        rows_(rows),
+        passes_(kPasses / halves),
+        first_pass_(half * kPasses / 2 * kWarps + warp * passes_),
+        lane_(lane) {}
+  // Asks for the first rows.
+  __device__ __forceinline__ void Start() {
     Load(0, v_);
     if constexpr (kPasses > kAtOnce) Load(1, next_);
   }
@@ -82,13 +91,13 @@ class InputRows {
   template <typename T>
   __device__ __forceinline__ void Store(const Arguments& arguments, const float* vectors, uint8_t* tiles) {
 #pragma unroll 1
-    for (int pass = 0; pass < kPasses; pass += kAtOnce) {
+    for (int pass = 0; pass < (kPasses > kAtOnce ? passes_ : kPasses); pass += kAtOnce) {
       if (arguments.norm_gamma != nullptr) Normalise(vectors + kGamma, vectors + kBeta, arguments.norm_eps);
       StorePasses<T>(pass, tiles);
       if constexpr (kPasses > kAtOnce) {
 #pragma unroll
         for (int j = 0; j < 8; ++j) v_[0][j] = next_[0][j];
-        if (pass + 2 < kPasses) Load(pass + 2, next_);
+        if (pass + 2 < passes_) Load(pass + 2, next_);
       }
     }
   }
@@ -177,7 +186,7 @@ class InputRows {
   }
 
   const float* const x_;
-  const int tile_row_, rows_, first_pass_, lane_;
+  const int tile_row_, rows_, passes_, first_pass_, lane_;
   float4 v_[kAtOnce][8], next_[kAtOnce][8];
 };
 

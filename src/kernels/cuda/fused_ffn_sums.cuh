@@ -32,6 +32,26 @@ __device__ __forceinline__ Row8 LoadRow(const float* row, int lane) {
   return MakeRow(Load4(row + 4 * lane), Load4(row + 128 + 4 * lane));
 }
 
+__device__ __forceinline__ void StoreRow(float* row, const Row8& values, int lane) {
+  const float* v = values.v;
+  Store4(row + 4 * lane, make_float4(v[0], v[1], v[2], v[3]));
+  Store4(row + 128 + 4 * lane, make_float4(v[4], v[5], v[6], v[7]));
+}
+
+// Sums become f or x + residual * f.
+template <int kCount>
+__device__ __forceinline__ void AddResidual(const Arguments& arguments, const Row8& bias, const Row8 (&x)[kCount],
+                                            Row8 (&sums)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+#pragma unroll
+    for (int k = 0; k < 8; ++k) {
+      const float f = sums[i].v[k] + bias.v[k];
+      sums[i].v[k] = arguments.residual == 0 ? f : x[i].v[k] + arguments.residual * f;
+    }
+  }
+}
+
 template <int kCount>
 __device__ __forceinline__ void SumOverWarp(float (&sum)[kCount]) {
 #pragma unroll
@@ -67,7 +87,6 @@ __device__ __forceinline__ void NormRows(Row8 (&rows)[kCount], const float* gamm
   }
 }
 
-
 // The rows that a block finishes, for kLeast <= split <= kMost.
 template <int kLeast, int kMost>
 class FinishedRows {
@@ -93,24 +112,12 @@ class FinishedRows {
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) sums[i] = {-0.0F, -0.0F, -0.0F, -0.0F, -0.0F, -0.0F, -0.0F, -0.0F};
     AddParts(first, sums);
-    const Row8 bias = LoadRow(b2, lane_);
-#pragma unroll
-    for (int i = 0; i < kBatch; ++i) {
-#pragma unroll
-      for (int k = 0; k < 8; ++k) {
-        const float f = sums[i].v[k] + bias.v[k];
-        sums[i].v[k] = arguments_.residual == 0 ? f : x[i].v[k] + arguments_.residual * f;
-      }
-    }
+    AddResidual(arguments_, LoadRow(b2, lane_), x, sums);
   }
   __device__ __forceinline__ void Store(int first, const Batch& y) const {
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
-      if (!IsValid(first + i)) continue;
-      const float* v = y[i].v;
-      float* target = arguments_.y + GlobalOffset(first + i) + 4 * lane_;
-      Store4(target, make_float4(v[0], v[1], v[2], v[3]));
-      Store4(target + 128, make_float4(v[4], v[5], v[6], v[7]));
+      if (IsValid(first + i)) StoreRow(arguments_.y + GlobalOffset(first + i), y[i], lane_);
     }
   }
 
@@ -123,6 +130,10 @@ class FinishedRows {
   }
   __device__ __forceinline__ void LoadPart(int i, int part, float4 (&v)[2]) const {
     const float* own = partial_ + RowOf(i) * kPartialStride + 4 * lane_;
+    if (part == place_.slice) {
+      v[0] = Load4(own), v[1] = Load4(own + 128);
+      return;
+    }
     const uint32_t address = MapToBlock(own, place_.tile * arguments_.split + part);
     v[0] = LoadRemote4(address), v[1] = LoadRemote4(address + 128 * sizeof(float));
   }

@@ -196,25 +196,16 @@ __device__ inline void StoreMatrices(void* row, uint32_t a, uint32_t b, uint32_t
                "r"(b), "r"(c), "r"(d)
                : "memory");
 }
-// The same, transposed: the address is of column l % 8, whose 8 elements then lie side by side.
-__device__ inline void StoreMatricesTransposed(void* column, const uint32_t (&v)[4]) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(SharedAddress(column)),
-               "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3])
-               : "memory");
-}
 __device__ inline void StoreMatrices(void* row, const uint32_t (&v)[4]) { StoreMatrices(row, v[0], v[1], v[2], v[3]); }
-// The same with each matrix transposed: l % 8 is then its column, whose rows lie side by side.
-__device__ inline void StoreMatricesTransposed(void* column, const uint32_t (&v)[4]) {
+// The same with each matrix transposed: the address is of column l % 8, whose rows then lie side by side, and a lane
+// holds rows 2 * (l % 4) and the next of column l / 4.
+__device__ inline void StoreMatricesTransposed(void* column, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
   asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(SharedAddress(column)),
-               "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3])
-               : "memory");
-}
-
-// The same with each matrix transposed: a lane holds rows 2 * (l % 4) and the next of column l / 4.
-__device__ inline void StoreMatricesTransposed(void* row, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(SharedAddress(row)),
                "r"(a), "r"(b), "r"(c), "r"(d)
                : "memory");
+}
+__device__ inline void StoreMatricesTransposed(void* column, const uint32_t (&v)[4]) {
+  StoreMatricesTransposed(column, v[0], v[1], v[2], v[3]);
 }
 __device__ inline void StoreMatricesTransposed(void* row, uint32_t a, uint32_t b) {  // two; lanes 0 to 15 give addresses
   asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(SharedAddress(row)), "r"(a), "r"(b)

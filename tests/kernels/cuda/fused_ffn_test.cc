@@ -127,10 +127,32 @@ TEST(FusedFfn, TypesActivationsAndOptions) {
         const RandomLayer layer(layer_case, seed += 10);
         const FusedFfn ffn = MakeFfn(layer);
         const RandomLayer::Expected expected = layer.Compute(x);
-        for (const FfnConfig& config : {FfnConfig{32, 8, 1}, FfnConfig{40, 4, 1}, FfnConfig{48, 5, 1},
-                                        FfnConfig{64, 4, 1}, FfnConfig{128, 2, 2}}) {
+        for (const FfnConfig& config :
+             {FfnConfig{32, 8, 1}, FfnConfig{40, 4, 1}, FfnConfig{48, 5, 1}, FfnConfig{64, 4, 1}, FfnConfig{128, 1, 1},
+              FfnConfig{128, 2, 1}, FfnConfig{128, 2, 2}, FfnConfig{128, 3, 1}}) {
           Compare(RunRows(ffn, x, rows, rows + 3, config), expected,
                   Name(config) + " activation " + ActivationName(activation) + " options " + std::to_string(options));
+        }
+      }
+    }
+  }
+}
+
+// 128-row tiles end in other code, in which a norm at the end adds in the same order.
+TEST(FusedFfn, BitsAtTheEndDependOnSplitAlone) {
+  TING_SKIP_WITHOUT_HOPPER();
+  const int64_t rows = 203;
+  const std::vector<float> x = RandomValues(rows * kWidth, 2, 11);
+  for (const bool post : {false, true}) {
+    for (const float residual : {0.0F, 0.5F}) {
+      const RandomLayer layer(LayerCase{.post = post, .residual = residual}, 600);
+      const FusedFfn ffn = MakeFfn(layer);
+      for (const int split : {1, 2, 3}) {
+        const std::vector<float> expected = RunRows(ffn, x, rows, rows + 5, {32, split, 1});
+        for (const FfnConfig& config : {FfnConfig{128, split, 1}, FfnConfig{128, split, 2}, FfnConfig{128, split, 4}}) {
+          const std::vector<float> y = RunRows(ffn, x, rows, rows + 5, config);
+          EXPECT_EQ(std::memcmp(expected.data(), y.data(), y.size() * 4), 0)
+              << Name(config) << " norm " << post << " residual " << residual;
         }
       }
     }
