@@ -50,6 +50,10 @@ Status CheckConfig(const FfnConfig& config, int64_t F) {
   if (config.tile_rows != 128 && ffn::UnitChunks(F) == 1) {
     return InvalidArgument("fused feed-forward: {} hidden units are no multiple of 128: use tile_rows 128", F);
   }
+  // A cluster's barrier that a block passes alone waits for its producers, too, which wait for the products.
+  if (config.tile_rows != 128 && config.split == 1) {
+    return InvalidArgument("fused feed-forward: tiles of {} rows need a split of 2 or more", config.tile_rows);
+  }
   if (config.split > Units(F)) {
     return InvalidArgument("fused feed-forward: {} hidden units are not split by {}: use a smaller split", F,
                            config.split);

@@ -48,7 +48,7 @@ struct FusedFfnWeights {
 inline constexpr int kFfnTileRows[] = {32, 40, 48, 64, 128};
 struct FfnConfig {
   int tile_rows = 64;  // of kFfnTileRows; but for 128, F must be a multiple of 128, and a slice fit into shared memory
-  int split = 8;       // 1 to 16 and at most the number of units, with split * sharing <= 16
+  int split = 8;       // 2 (1 with 128 rows) to 16 and at most the number of units, with split * sharing <= 16
   int sharing = 1;     // 1; 2 or 4 with 128 rows
 };
 

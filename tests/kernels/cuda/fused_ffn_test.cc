@@ -100,10 +100,11 @@ TEST(FusedFfn, SupportsTheCutsOfTheModel) {
     for (int split = 6; split <= 16; ++split) {
       EXPECT_TRUE(FusedFfn::SupportsConfig({tile_rows, split, 1}, 2048).ok()) << tile_rows << " " << split;
     }
+    EXPECT_EQ(FusedFfn::SupportsConfig({tile_rows, 1, 1}, 2048).ok(), tile_rows == 128);
   }
   EXPECT_TRUE(FusedFfn::SupportsConfig({64, 3, 1}, 2048).ok());
   EXPECT_TRUE(FusedFfn::SupportsConfig({128, 1, 4}, 2048).ok());
-  EXPECT_FALSE(FusedFfn::SupportsConfig({64, 1, 1}, 2048).ok());  // all hidden units of 64 rows are too many
+  EXPECT_FALSE(FusedFfn::SupportsConfig({64, 2, 1}, 2048).ok());  // half of the hidden units of 64 rows are too many
   EXPECT_FALSE(FusedFfn::SupportsConfig({64, 8, 2}, 2048).ok());
 }
 
@@ -148,7 +149,7 @@ TEST(FusedFfn, BitsAtTheEndDependOnSplitAlone) {
       const RandomLayer layer(LayerCase{.post = post, .residual = residual}, 600);
       const FusedFfn ffn = MakeFfn(layer);
       for (const int split : {1, 2, 3}) {
-        const std::vector<float> expected = RunRows(ffn, x, rows, rows + 5, {32, split, 1});
+        const std::vector<float> expected = RunRows(ffn, x, rows, rows + 5, {split == 1 ? 128 : 32, split, 1});
         for (const FfnConfig& config : {FfnConfig{128, split, 1}, FfnConfig{128, split, 2}, FfnConfig{128, split, 4}}) {
           const std::vector<float> y = RunRows(ffn, x, rows, rows + 5, config);
           EXPECT_EQ(std::memcmp(expected.data(), y.data(), y.size() * 4), 0)

@@ -90,7 +90,7 @@ FusedFfnWeights Layer() {
 TEST(TuningChoice, TheFeedForwardTakesARecordBeforeItsOwnChoice) {
   TuningTable table;
   const TuningProduct product = TuningProductOf(Layer(), std::nullopt);
-  const FfnConfig chosen{128, 1, 1}, measured{64, 4, 2};
+  const FfnConfig chosen{128, 1, 1}, measured{128, 4, 2};
   EXPECT_EQ(TunedFfnConfig(product, 992, chosen, std::nullopt, table).split, chosen.split);
   table.Put({product, 1024, ToTuningConfig(measured), 1, 2});
   const FfnConfig tuned = TunedFfnConfig(product, 992, chosen, std::nullopt, table);
@@ -126,7 +126,7 @@ TEST(TuningChoice, AFixedOrderOfSumsIsKept) {
   TuningTable table;
   table.Put({product, 128, ToTuningConfig(FfnConfig{64, 4, 1}), 1, 2});
   EXPECT_EQ(TunedFfnConfig(product, 124, {128, 8, 1}, 8, table).tile_rows, 128) << "split 4 is not split 8";
-  table.Put({product, 128, ToTuningConfig(FfnConfig{64, 8, 2}), 1, 2});
+  table.Put({product, 128, ToTuningConfig(FfnConfig{64, 8, 1}), 1, 2});
   EXPECT_EQ(TunedFfnConfig(product, 124, {128, 8, 1}, 8, table).tile_rows, 64);
   const auto tunable = MakeFusedFfnTunable(Layer(), 8, FusedFfn::ChooseConfig);
   const std::vector<TuningConfig> candidates = tunable->Candidates(128);
