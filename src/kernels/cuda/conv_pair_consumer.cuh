@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/conv_pair_block.cuh"
 #include "kernels/cuda/conv_pair_math.cuh"
+#include "kernels/cuda/wgmma.cuh"
 
 namespace ting::cuda {
 

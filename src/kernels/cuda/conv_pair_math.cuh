@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/wgmma.cuh"
 
 namespace ting::cuda {
 

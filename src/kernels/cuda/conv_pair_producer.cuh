@@ -8,6 +8,7 @@
 #include "kernels/cuda/conv_pair_math.cuh"
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/wgmma.cuh"
 
 namespace ting::cuda {
 

@@ -35,6 +35,7 @@
 
 #include "kernels/cuda/fused_ffn_rows.cuh"
 #include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/wgmma.cuh"
 
 namespace ting::cuda::ffn {
 

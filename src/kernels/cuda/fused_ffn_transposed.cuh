@@ -7,6 +7,7 @@
 #pragma once
 
 #include "kernels/cuda/fused_ffn_kernel.cuh"
+#include "kernels/cuda/wgmma.cuh"
 
 namespace ting::cuda::ffn {
 

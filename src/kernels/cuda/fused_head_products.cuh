@@ -7,6 +7,7 @@
 #include "kernels/cuda/fused_head_parameters.h"
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/wgmma.cuh"
 
 namespace ting::cuda::head {
 

@@ -18,6 +18,7 @@
 #include "kernels/cuda/row_gemm_epilogue.cuh"
 #include "kernels/cuda/row_gemm_kernel.h"
 #include "kernels/cuda/row_norm.cuh"
+#include "kernels/cuda/wgmma.cuh"
 
 namespace ting::cuda {
 

@@ -18,6 +18,7 @@
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/row_gemm_kernel.cuh"
 #include "kernels/cuda/row_gemm_stationary_epilogue.cuh"
+#include "kernels/cuda/wgmma.cuh"
 
 namespace ting::cuda::stationary {
 

@@ -19,6 +19,7 @@
 #include "kernels/cuda/flash_tiles.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/warpgroup_attention.h"
+#include "kernels/cuda/wgmma.cuh"
 
 namespace ting::cuda {
 namespace {
