@@ -26,11 +26,11 @@
 // the latter. Batch 64 (M = 7936) on 124 SMs: 16 chunks of 128 rows, 32 800 clocks or 18 us, plus the ends; measured on
 // an H100, 2270 clocks a chunk and 16 000 for the ends, of which 6800 go by until X is there and 9100 on sums. On an
 // H200 a chunk takes 2060 clocks without its activation and 2070 without new weights. Tried without gain: turns of the
-// warpgroups at the tensor cores, with 128 hidden units at a time (37 to 40 us instead of 35.4); products issued between
-// parts of the activation (35.0 instead of 34.6); all of an activation before the second product's wait, behind which
-// ptxas moves half of it; one copy of 32 KB a stage instead of four (and 8 % more for a chunk whose weights are shared);
-// more rows of x in flight. Registers: 128 + 32 accumulators, 16 of the A operand and 32 of X, so that the producer is a
-// whole warpgroup, which hands its registers to the others.
+// warpgroups at the tensor cores, with 128 hidden units at a time (37 to 40 us instead of 35.4); products issued
+// between parts of the activation (35.0 instead of 34.6); all of an activation before the second product's wait, behind
+// which ptxas moves half of it; one copy of 32 KB a stage instead of four (and 8 % more for a chunk whose weights are
+// shared); more rows of x in flight. Registers: 128 + 32 accumulators, 16 of the A operand and 32 of X, so that the
+// producer is a whole warpgroup, which hands its registers to the others.
 #pragma once
 
 #include "kernels/cuda/fused_ffn_rows.cuh"
@@ -172,16 +172,6 @@ __device__ __forceinline__ void ActivatePair(float& u, float& v) {
 using HiddenAccumulators = float[32];
 using HiddenOperand = uint32_t[4][4];  // the A operand of four products of depth 16
 
-template <typename T>
-__device__ __forceinline__ void IssueFirst(HiddenAccumulators& h, uint64_t x, uint64_t w1) {
-  WgmmaFence();
-#pragma unroll
-  for (int k = 0; k < kD / 16; ++k) {
-    const int offset = (k / 4) * (kBoxBytes >> 4) + (k % 4) * 2;
-    Wgmma<T, 64>::SS(h, x + offset, w1 + offset, k > 0);
-  }
-  WgmmaCommit();
-}
 // The first steps of 64 rows of X as an operand in registers, as many as there are registers for: with both operands in
 // shared memory a product of 64 x 64 takes all of its bandwidth, and weights must arrive, too.
 inline constexpr int kHeldSteps = 8;
@@ -195,7 +185,7 @@ __device__ __forceinline__ void HoldInput(const uint8_t* group_x, int warp, int 
   }
 }
 template <typename T>
-__device__ __forceinline__ void IssueFirstHeld(HiddenAccumulators& h, const HeldInput& held, uint64_t x, uint64_t w1) {
+__device__ __forceinline__ void IssueFirst(HiddenAccumulators& h, const HeldInput& held, uint64_t x, uint64_t w1) {
   WgmmaFence();
 #pragma unroll
   for (int k = 0; k < kD / 16; ++k) {
@@ -233,12 +223,12 @@ __device__ __forceinline__ void PackChunk(const HiddenAccumulators& h, HiddenOpe
   for (int i = 0; i < 16; ++i) a[i / 4][i % 4] = PackPair<T>(h[2 * i], h[2 * i + 1]);
 }
 
-// The slice's share of acc = act(X W1^T + b1) W2^T for the 64 rows of a warpgroup; `after_first`
-// is called when this warp needs X no more and only the last product is left. Returns where the last stage was.
+// The slice's share of acc = act(X W1^T + b1) W2^T for the 64 rows of a warpgroup; `after_first` is called when this
+// warp needs X no more and only the last product is left. Returns where the last stage was.
 template <typename T, Activation kActivation, typename AfterFirst>
 __device__ __forceinline__ Cursor MultiplyRows(float (&acc)[128], const Arguments& arguments, const Ring& ring,
-                                             const Place& place, const uint8_t* group_x, const float* bias, int warp,
-                                             int lane, const AfterFirst& after_first) {
+                                               const Place& place, const uint8_t* group_x, const float* bias, int warp,
+                                               int lane, const AfterFirst& after_first) {
   const uint64_t x = TileDescriptor(group_x);
   const float* lane_bias = bias + 2 * (lane % 4);
   Cursor cursor;
@@ -254,7 +244,7 @@ __device__ __forceinline__ Cursor MultiplyRows(float (&acc)[128], const Argument
   for (int i = 0; i < 128; ++i) acc[i] = 0;
 
   wait();
-  IssueFirstHeld<T>(h, held, x, TileDescriptor(ring.Stage(cursor.slot)));
+  IssueFirst<T>(h, held, x, TileDescriptor(ring.Stage(cursor.slot)));
   WgmmaWait<0>();
   WgmmaHold(h);
   release(cursor.slot);
@@ -263,7 +253,7 @@ __device__ __forceinline__ Cursor MultiplyRows(float (&acc)[128], const Argument
   PackChunk<T>(h, a);
   for (int chunk = 1; chunk < place.chunks; ++chunk) {
     wait();
-    IssueFirstHeld<T>(h, held, x, TileDescriptor(ring.Stage(cursor.slot)));
+    IssueFirst<T>(h, held, x, TileDescriptor(ring.Stage(cursor.slot)));
     const int first_slot = cursor.slot;
     cursor.Next(ring.stages);
     wait();

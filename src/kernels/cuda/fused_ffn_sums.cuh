@@ -92,7 +92,7 @@ template <int kLeast, int kMost>
 class FinishedRows {
  public:
   static constexpr int kRows = (OwnRows(128, kLeast) + kWarps - 1) / kWarps;  // of a warp, at most
-  static constexpr int kBatch = kMost == 1 ? 4 : kMost < 8 ? 8 / kMost : 1;  // rows in flight at once
+  static constexpr int kBatch = kMost == 1 ? 4 : kMost < 8 ? 8 / kMost : 1;   // rows in flight at once
   using Batch = Row8[kBatch];
 
   __device__ __forceinline__ FinishedRows(const Arguments& arguments, const Place& place, const float* partial,

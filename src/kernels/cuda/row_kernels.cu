@@ -296,7 +296,7 @@ Status AddPositions(const float* x, const float* frequencies, const DeviceRows& 
 Status EmbedRows(const float* table, int64_t V, const int32_t* tokens, const int32_t* positions,
                  const float* frequencies, float scale, RowRange range, int64_t D, float* y, cudaStream_t stream) {
   if (range.rows == 0) return Status();
-  constexpr int kMultiprocessors = 132;
+  constexpr int kMultiprocessors = 132;  // about: what follows is a matter of time only
   int warps = 1;  // few with few rows, so that they have more multiprocessors
   while (warps < kMaxWarps && range.rows > warps * kMultiprocessors) warps *= 2;
   const LaunchShape shape = RowLaunch(range.rows, /*dependent=*/true, warps);

@@ -72,14 +72,14 @@ TEST_F(FusedFfnBench, DISABLED_Cuts) {
   for (int64_t rows : {20, 124, 170, 248, 496, 992, 1360, 1984, 2720, 3968, 7936, 10880}) {
     const FfnConfig chosen = FusedFfn::ChooseConfig(rows, 2048);
     std::printf("rows %5ld    tile split sharing blocks |   us  us dependent  TFLOP/s\n", static_cast<long>(rows));
-    for (int tile : {32, 64, 128}) {
+    for (const int tile : kFfnTileRows) {
       for (int split : {1, 2, 3, 4, 6, 8, 12, 16}) {
         for (int sharing : {1, 2, 4}) {
-          if (split * sharing > 16 || (tile == 32 && (sharing > 1 || split < 4))) continue;
+          const FfnConfig config{tile, split, sharing};
+          if (!FusedFfn::SupportsConfig(config, 2048).ok()) continue;
           const int64_t tile_rows = int64_t{tile} * sharing;
           const int64_t blocks = (rows + tile_rows - 1) / tile_rows * sharing * split;
           if (blocks > 300 || (rows > 256 && blocks < 48)) continue;  // several waves, or few multiprocessors
-          const FfnConfig config{tile, split, sharing};
           const double us = Measure(rows, config, false), dependent_us = Measure(rows, config, true);
           const bool is_chosen = tile == chosen.tile_rows && split == chosen.split && sharing == chosen.sharing;
           std::printf("           %7d %5d %7d %6ld | %6.2f %6.2f %8.0f %s\n", tile, split, sharing,
@@ -94,7 +94,7 @@ TEST_F(FusedFfnBench, DISABLED_Cuts) {
 
 // How many clusters of each size run at once, which bounds the useful grids.
 TEST_F(FusedFfnBench, DISABLED_ResidentClusters) {
-  for (int tile : {32, 64, 128}) {
+  for (const int tile : kFfnTileRows) {
     for (int cluster = 1; cluster <= 16; ++cluster) {
       cudaLaunchAttribute attribute;
       attribute.id = cudaLaunchAttributeClusterDimension;
