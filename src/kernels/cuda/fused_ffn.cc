@@ -22,18 +22,29 @@ constexpr int kMaxCluster = 16;
 constexpr int kMostSplit = 8;
 
 int StagesFor(int tile_rows, int chunks, int split) {
-  const bool narrow = ffn::IsNarrow(tile_rows);
-  const int step = narrow ? 2 : 1;  // slots belong to one warpgroup, which has a producer of its own
-  int stages = std::min(ffn::kMaxStages, 2 * chunks * step);  // no more than are filled
+  const ffn::Form form = ffn::FormOf(tile_rows, split);
+  const bool wide = form == ffn::Form::kWide;
+  const int step = wide ? 1 : 2;  // slots of the others belong to one warpgroup, which has a producer of its own
+  int stages = std::min(ffn::kMaxStages, (wide ? 2 : 4) * chunks);  // no more than are filled
   while (stages > 0 && ffn::LayoutOf(tile_rows, stages, chunks, split).bytes > kSharedLimit) stages -= step;
   return stages;
 }
-// 128 rows: the first product of a chunk is started before the second of the one before has ended. Narrow tiles: each
-// warpgroup uses two stages at once; at the end the sums of half of the columns, and those received, lie in the ring.
+// A kernel must not wait for a stage whose place it still holds. Of split tiles, the sums of half of the columns and
+// those received lie in the ring at the end.
 int LeastStages(int tile_rows, int split) {
-  if (!ffn::IsNarrow(tile_rows)) return 2;
+  switch (ffn::FormOf(tile_rows, split)) {
+    case ffn::Form::kWide:
+      return 2;
+    case ffn::Form::kPaired:
+      return 8;
+    case ffn::Form::kUnsplit:
+      return 6;
+    default:
+      break;
+  }
   const int sums = ffn::HalfBytes(tile_rows) + ffn::ReceivedBytes(tile_rows, split);
-  return std::max(4, (sums + ffn::StageBytes(tile_rows) - 1) / ffn::StageBytes(tile_rows));
+  constexpr int kStage = ffn::StageBytes(ffn::Form::kSplit);
+  return std::max(4, (sums + kStage - 1) / kStage);
 }
 
 int Units(int64_t F) { return static_cast<int>(F / ffn::kChunk) / ffn::UnitChunks(F); }
@@ -50,9 +61,14 @@ Status CheckConfig(const FfnConfig& config, int64_t F) {
   if (config.tile_rows != 128 && ffn::UnitChunks(F) == 1) {
     return InvalidArgument("fused feed-forward: {} hidden units are no multiple of 128: use tile_rows 128", F);
   }
-  // A cluster's barrier that a block passes alone waits for its producers, too, which wait for the products.
-  if (config.tile_rows != 128 && config.split == 1) {
+  if (config.tile_rows < ffn::kUnsplitRows && config.split == 1) {
     return InvalidArgument("fused feed-forward: tiles of {} rows need a split of 2 or more", config.tile_rows);
+  }
+  if (config.tile_rows == ffn::kUnsplitRows && config.split != 1) {
+    return InvalidArgument("fused feed-forward: tiles of {} rows are not split", config.tile_rows);
+  }
+  if (ffn::FormOf(config.tile_rows, config.split) == ffn::Form::kPaired && F % 256 != 0) {
+    return InvalidArgument("fused feed-forward: the halves of {} hidden units are not equal: use other tiles", F);
   }
   if (config.split > Units(F)) {
     return InvalidArgument("fused feed-forward: {} hidden units are not split by {}: use a smaller split", F,
@@ -65,19 +81,44 @@ Status CheckConfig(const FfnConfig& config, int64_t F) {
   return Status();
 }
 
+int ClusterBlocks(const FfnConfig& config) {
+  return ffn::FormOf(config.tile_rows, config.split) == ffn::Form::kPaired ? 1 : config.split * config.sharing;
+}
+
 // Clusters of that many blocks that run at once on an H200 (cudaOccupancyMaxActiveClusters): its 132 multiprocessors
 // come in groups of 16 or 18 and one of 10, which a cluster cannot straddle.
-int ClustersAtOnce(int blocks) {
+int64_t ClustersAtOnce(int blocks) {
   constexpr int kClusters[] = {132, 66, 39, 30, 22, 17, 15, 15, 9};
   return blocks <= 9 ? kClusters[blocks - 1] : 7;
 }
 
-// Microseconds of a block, fitted to launches on an H100 between others that leave neither its code nor its weights in
-// a cache: ends and rows; each chunk of 64 hidden units; sums by way of other blocks.
-double BlockMicroseconds(const FfnConfig& config, int64_t F) {
+// Microseconds by which a launch of at most that many blocks at once moves the end of a step of a model of 2048 hidden
+// units, fitted to steps of a U2 model on an H100 with every cut of 124 to 7,936 rows. A chunk is 64 hidden units of a
+// slice. Of split tiles, few stages leave the latency of weights uncovered, and large clusters wait for their places.
+double WaveMicroseconds(const FfnConfig& config, int64_t blocks, int64_t F) {
   const int chunks = ffn::SliceChunks(Units(F), ffn::UnitChunks(F), config.split);
-  if (!ffn::IsNarrow(config.tile_rows)) return 12.9 + 1.45 * chunks * (config.sharing > 1 ? 0.98 : 1);
-  return 1.06 + 0.1 * config.tile_rows + 0.9 * chunks + 0.01 * config.split * config.split;
+  switch (ffn::FormOf(config.tile_rows, config.split)) {
+    case ffn::Form::kWide:
+      if (config.split > 2) return 20 + 0.77 * chunks;
+      return 12.9 + (config.split == 1 ? 1.28 : 1.4) * chunks * (config.sharing > 1 ? 0.98 : 1);
+    case ffn::Form::kPaired:
+      return 8 + 1.5 * chunks;
+    case ffn::Form::kUnsplit:
+      return 7 + 1.12 * chunks;
+    default:
+      break;
+  }
+  const int stages = StagesFor(config.tile_rows, chunks, config.split);
+  return 3 + 0.056 * config.tile_rows + 0.52 * chunks + 0.0436 * config.tile_rows * chunks / stages +
+         0.0052 * static_cast<double>(blocks) * config.split;
+}
+double Microseconds(int64_t rows, const FfnConfig& config, int64_t F) {
+  constexpr double kOnce = 4.3;  // of a launch, not of each of its waves
+  const int64_t tiles = (rows + config.tile_rows - 1) / config.tile_rows;
+  const int cluster = ClusterBlocks(config);
+  const int64_t clusters = (tiles + config.sharing - 1) / config.sharing, at_once = ClustersAtOnce(cluster);
+  const double wave = WaveMicroseconds(config, std::min(clusters, at_once) * cluster, F);
+  return wave + static_cast<double>((clusters - 1) / at_once) * (wave - kOnce);
 }
 
 }  // namespace
@@ -108,19 +149,19 @@ Status FusedFfn::SupportsConfig(const FfnConfig& config, int64_t F) { return Che
 
 FfnConfig FusedFfn::ChooseConfig(int64_t M, int64_t F) {
   FfnConfig best{128, 1, 1};
-  double least = 0;
+  for (int split = 1; split <= kMostSplit; ++split) {
+    const FfnConfig config = ChooseConfigOfSplit(M, F, split);
+    if (CheckConfig(config, F).ok() && Microseconds(M, config, F) < Microseconds(M, best, F)) best = config;
+  }
+  return best;
+}
+FfnConfig FusedFfn::ChooseConfigOfSplit(int64_t M, int64_t F, int split) {
+  FfnConfig best{128, split, 1};
   for (const int tile_rows : kFfnTileRows) {
-    const int64_t tiles = (M + tile_rows - 1) / tile_rows;
-    for (int split = 1; split <= kMostSplit; ++split) {
-      const int most_sharing = tiles > 1 && split <= 4 ? 2 : 1;  // larger clusters lose more than they save
-      for (int sharing = 1; sharing <= most_sharing; ++sharing) {
-        const FfnConfig config{tile_rows, split, sharing};
-        if (!CheckConfig(config, F).ok()) continue;
-        const int64_t clusters = (tiles + sharing - 1) / sharing;
-        const int at_once = ClustersAtOnce(split * sharing);
-        const double us = static_cast<double>((clusters + at_once - 1) / at_once) * BlockMicroseconds(config, F);
-        if (least == 0 || us < least) best = config, least = us;
-      }
+    const int most_sharing = M > tile_rows && split <= 4 ? 2 : 1;  // larger clusters lose more than they save
+    for (int sharing = 1; sharing <= most_sharing; ++sharing) {
+      const FfnConfig config{tile_rows, split, sharing};
+      if (CheckConfig(config, F).ok() && Microseconds(M, config, F) < Microseconds(M, best, F)) best = config;
     }
   }
   return best;
@@ -141,9 +182,13 @@ Result<FusedFfn> FusedFfn::Create(const FusedFfnWeights& weights) {
   if (ffn::UnitChunks(weights.F) == 2) {
     TING_ASSIGN_OR_RETURN(ffn.w1_pairs_, MakeTilesMap(type, weights.w1, weights.F, weights.D, 64, 2));
     TING_ASSIGN_OR_RETURN(ffn.w2_pairs_, MakeTilesMap(type, weights.w2, weights.D, weights.F, 64, 2));
+    TING_ASSIGN_OR_RETURN(ffn.w2_columns_, MakeTilesMap(type, weights.w2, weights.D, weights.F, 128, 1));
   }
   for (const int tile_rows : kFfnTileRows) {
-    TING_RETURN_IF_ERROR(AllowShared(ffn::FindKernel(weights.type, weights.activation, tile_rows), kSharedLimit, 16));
+    for (const int split : {2, 3}) {
+      TING_RETURN_IF_ERROR(
+          AllowShared(ffn::FindKernel(weights.type, weights.activation, tile_rows, split), kSharedLimit, 16));
+    }
   }
   return ffn;
 }
@@ -154,9 +199,9 @@ Status FusedFfn::Run(const float* x, float* y, int64_t M, const int32_t* num_row
   if (M <= 0) return Status();
   if (x == y) return InvalidArgument("fused feed-forward: y must not be x");
   Arguments arguments{};
-  const bool narrow = ffn::IsNarrow(config.tile_rows);
-  arguments.w1 = narrow ? w1_pairs_ : w1_map_;
-  arguments.w2 = narrow ? w2_pairs_ : w2_map_;
+  const ffn::Form form = ffn::FormOf(config.tile_rows, config.split);
+  arguments.w1 = form == ffn::Form::kWide ? w1_map_ : w1_pairs_;
+  arguments.w2 = form == ffn::Form::kWide ? w2_map_ : form == ffn::Form::kPaired ? w2_columns_ : w2_pairs_;
   arguments.b1 = weights_.b1;
   arguments.b2 = weights_.b2;
   arguments.norm_gamma = weights_.norm_gamma;
@@ -180,12 +225,13 @@ Status FusedFfn::Run(const float* x, float* y, int64_t M, const int32_t* num_row
   arguments.sharing = config.sharing;
   const int64_t cluster_rows = int64_t{config.tile_rows} * config.sharing;
   LaunchShape shape;
-  shape.cluster = config.split * config.sharing;
+  shape.cluster = ClusterBlocks(config);
   shape.grid = dim3(static_cast<unsigned>((M + cluster_rows - 1) / cluster_rows * shape.cluster));
   shape.block = dim3(static_cast<unsigned>(ffn::kThreads));
   shape.shared_bytes = static_cast<uint32_t>(arguments.layout.bytes);
   shape.dependent = dependent;
-  return Launch(ffn::FindKernel(weights_.type, weights_.activation, config.tile_rows), shape, stream, arguments);
+  return Launch(ffn::FindKernel(weights_.type, weights_.activation, config.tile_rows, config.split), shape, stream,
+                arguments);
 }
 
 }  // namespace ting::cuda

@@ -43,12 +43,12 @@ struct FusedFfnWeights {
 };
 
 // How the work is cut. A block computes tile_rows rows with F / split of the hidden units, in whole units of 128 (64,
-// if F is no multiple of 128); `split` blocks of a cluster add their sums; `sharing` row tiles of a cluster receive
-// each weight once, by multicast.
-inline constexpr int kFfnTileRows[] = {32, 40, 48, 64, 128};
+// if F is no multiple of 128); `split` blocks of a cluster add their sums (of 64 rows and two slices, the two halves of
+// a block); `sharing` row tiles of a cluster receive each weight once, by multicast.
+inline constexpr int kFfnTileRows[] = {32, 40, 48, 64, 80, 128};
 struct FfnConfig {
   int tile_rows = 64;  // of kFfnTileRows; but for 128, F must be a multiple of 128, and a slice fit into shared memory
-  int split = 8;       // 2 (1 with 128 rows) to 16 and at most the number of units, with split * sharing <= 16
+  int split = 8;       // 1 of 80 and 128 rows, 2 to 16 of all but 80; at most the units, with split * sharing <= 16
   int sharing = 1;     // 1; 2 or 4 with 128 rows
 };
 
@@ -58,8 +58,9 @@ class FusedFfn {
   static Status Supports(const FusedFfnWeights& weights);
   // OK, or why a layer with F hidden units cannot be cut so.
   static Status SupportsConfig(const FfnConfig& config, int64_t F);
-  // The cut for about M rows of a layer with F hidden units.
+  // The cut for at most M rows of a layer with F hidden units; of all, or of those of one split.
   static FfnConfig ChooseConfig(int64_t M, int64_t F);
+  static FfnConfig ChooseConfigOfSplit(int64_t M, int64_t F, int split);
   static Result<FusedFfn> Create(const FusedFfnWeights& weights);
 
   // `dependent`: programmatic dependent launch after the kernel before on the stream, whose outputs may be x and
@@ -72,6 +73,7 @@ class FusedFfn {
   FusedFfnWeights weights_;
   CUtensorMap w1_map_, w2_map_;      // boxes of 64 x 64
   CUtensorMap w1_pairs_, w2_pairs_;  // of two side by side, for narrow tiles
+  CUtensorMap w2_columns_;           // of 128 x 64, for two slices in one block
 };
 
 }  // namespace ting::cuda

@@ -17,15 +17,26 @@ inline constexpr int kD = 256;
 inline constexpr int kGroupRows = 64;
 inline constexpr int kChunk = 64;           // hidden units
 inline constexpr int kBoxBytes = 64 * 128;  // a box of 64 x 64
-// Tiles of less than 128 rows, whose products are transposed.
-constexpr bool IsNarrow(int tile_rows) { return tile_rows != 2 * kGroupRows; }
-constexpr int StageBoxes(int tile_rows) { return IsNarrow(tile_rows) ? 2 : 4; }
-constexpr int StageBytes(int tile_rows) { return StageBoxes(tile_rows) * kBoxBytes; }
+// How a tile is computed, each by a kernel of its own.
+enum class Form {
+  kWide,     // 128 rows: fused_ffn_wide.cu
+  kPaired,   // 64 rows and two slices, both in one block: fused_ffn_paired.cu
+  kSplit,    // narrow, of less than 128 rows, and two slices or more: fused_ffn_split.cu
+  kUnsplit,  // narrow, and one slice: fused_ffn_unsplit.cu
+};
+inline constexpr int kUnsplitRows = 80;
+constexpr Form FormOf(int tile_rows, int split) {
+  if (tile_rows == 2 * kGroupRows) return Form::kWide;
+  if (tile_rows == kUnsplitRows) return Form::kUnsplit;
+  return tile_rows == kGroupRows && split == 2 ? Form::kPaired : Form::kSplit;
+}
+constexpr int StageBoxes(Form form) { return form == Form::kWide ? 4 : 2; }
+constexpr int StageBytes(Form form) { return StageBoxes(form) * kBoxBytes; }
 inline constexpr int kBarrierBytes = 1024;  // also keeps what follows aligned
 inline constexpr int kMaxStages = 12;
 // Floats from row to row of the partial sums of 128-row tiles, so that what half a warp stores, 4 rows of 8 floats,
-// falls into different banks. Those of narrower tiles are halves [rows][kHalfD], in which column c of row r lies at
-// c ^ HalfSwizzle(r), for what a warp stores is 8 columns of 4 even rows.
+// falls into different banks. In those of narrow tiles column c of row r lies at c ^ HalfSwizzle(r), for what a warp
+// stores is 8 columns of 4 even rows; of split ones they are halves [rows][kHalfD].
 inline constexpr int kPartialStride = kD + 8;
 inline constexpr int kHalfD = kD / 2;
 constexpr int HalfSwizzle(int row) { return row / 2 % 4 * 8; }
@@ -34,9 +45,9 @@ inline constexpr int kWarps = kConsumers / 32;
 
 inline constexpr int kThreads = kConsumers + 128;  // and the producer: a warpgroup, whose registers the others get
 
-// Where things lie in shared memory, in bytes: barriers | X | hidden units | ring | received | vectors. At the end the
-// partial sums of 128-row tiles take the place of all between. Those of narrow tiles are sent in halves: the first half
-// takes the place of X and is received where it says; the second half, and what is received of it, that of the ring.
+// Where things lie in shared memory, in bytes: barriers | X | hidden units | ring | received | vectors. At the end sums
+// begin in the place of X. Those of split tiles are sent in halves: the first half takes the place of X and is received
+// where it says; the second half, and what is received of it, that of the ring.
 struct SharedLayout {
   int hidden, ring, received, vectors, bytes;
 };
@@ -76,27 +87,52 @@ enum VectorOffset {
 
 // Rows of a tile that a block finishes, at most.
 constexpr int OwnRows(int tile_rows, int split) { return (tile_rows + split - 1) / split; }
-constexpr int BoxRows(int tile_rows) { return IsNarrow(tile_rows) ? tile_rows : kGroupRows; }
+constexpr int BoxRows(int tile_rows) { return tile_rows == 2 * kGroupRows ? kGroupRows : tile_rows; }
 
 // Bytes of half of the sums of a tile, and of what a block receives of them.
 constexpr int HalfBytes(int tile_rows) { return tile_rows * kHalfD * 4; }
 constexpr int ReceivedBytes(int tile_rows, int split) { return OwnRows(tile_rows, split) * (split - 1) * kHalfD * 4; }
 
+// Hidden units that lie in shared memory: all of a slice, or two units of a tile that is not split; others stay in
+// registers.
+constexpr int HiddenChunks(Form form, int slice_chunks) {
+  if (form == Form::kSplit) return slice_chunks;
+  return form != Form::kUnsplit ? 0 : slice_chunks < 4 ? slice_chunks : 4;
+}
+// Bytes of the sums that a block stores.
+constexpr int SumsBytes(Form form, int tile_rows) {
+  switch (form) {
+    case Form::kWide:
+      return tile_rows * kPartialStride * 4;
+    case Form::kPaired:
+      return 2 * tile_rows * kD * 4;
+    case Form::kUnsplit:
+      return tile_rows * kD * 4;
+    default:
+      return 0;  // halves in the place of X and in that of the ring
+  }
+}
+
 constexpr SharedLayout LayoutOf(int tile_rows, int stages, int slice_chunks, int split) {
-  const bool narrow = IsNarrow(tile_rows);
+  const Form form = FormOf(tile_rows, split);
   SharedLayout layout{};
   layout.hidden = kBarrierBytes + tile_rows * kD * 2;
-  layout.ring = layout.hidden + (narrow ? tile_rows * slice_chunks * kChunk * 2 : 0);
-  layout.received = layout.ring + stages * StageBytes(tile_rows);
-  layout.vectors = layout.received + (narrow ? ReceivedBytes(tile_rows, split) : 0);
-  const int partial_end = kBarrierBytes + tile_rows * kPartialStride * 4;
-  if (!narrow && layout.vectors < partial_end) layout.vectors = partial_end;
-  layout.bytes = layout.vectors + (kB1 + slice_chunks * kChunk) * 4;
+  layout.ring = layout.hidden + tile_rows * HiddenChunks(form, slice_chunks) * kChunk * 2;
+  layout.received = layout.ring + stages * StageBytes(form);
+  layout.vectors = layout.received + (form == Form::kSplit ? ReceivedBytes(tile_rows, split) : 0);
+  const int sums_end = kBarrierBytes + SumsBytes(form, tile_rows);
+  if (layout.vectors < sums_end) layout.vectors = sums_end;
+  const int vector_chunks = form == Form::kPaired ? 2 * slice_chunks : slice_chunks;
+  layout.bytes = layout.vectors + (kB1 + vector_chunks * kChunk) * 4;
   return layout;
 }
 
 using Kernel = void (*)(Arguments);
-Kernel FindKernel(FfnType type, Activation activation, int tile_rows);
-Kernel FindNarrowKernel(FfnType type, Activation activation, int tile_rows);
+Kernel FindKernel(FfnType type, Activation activation, int tile_rows, int split);
+// Of one form each.
+Kernel FindWideKernel(FfnType type, Activation activation);
+Kernel FindPairedKernel(FfnType type, Activation activation);
+Kernel FindSplitKernel(FfnType type, Activation activation, int tile_rows);
+Kernel FindUnsplitKernel(FfnType type, Activation activation);
 
 }  // namespace ting::cuda::ffn

@@ -1,7 +1,7 @@
 // src/kernels/cuda/fused_ffn_exchange.cuh
 // SPDX-License-Identifier: Apache-2.0
 //
-// The end of the fused feed-forward kernel for narrow tiles (fused_ffn_narrow.cu): each block sends the others of its
+// The end of the fused feed-forward kernel for split tiles (fused_ffn_split.cu): each block sends the others of its
 // tile their rows of its sums, in halves of the columns, and adds what it receives in the order of the slices.
 #pragma once
 
@@ -38,9 +38,9 @@ __device__ __forceinline__ void ExpectSums(const Arguments& arguments, const Pla
 }
 
 template <int kRows>
-class NarrowEnd {
+class SplitEnd {
  public:
-  __device__ __forceinline__ NarrowEnd(const Arguments& arguments, const Place& place, const HalfExchange (&halves)[2],
+  __device__ __forceinline__ SplitEnd(const Arguments& arguments, const Place& place, const HalfExchange (&halves)[2],
                                        int tile_rows, int warp, int lane)
       : arguments_(arguments),
         place_(place),

@@ -9,7 +9,7 @@
 // among its like but 0.7 % more of the encoder's (H100, batch 64).
 #pragma once
 
-#include "kernels/cuda/fused_ffn_kernel.cuh"
+#include "kernels/cuda/fused_ffn_products.cuh"
 #include "kernels/cuda/fused_ffn_sums.cuh"
 
 namespace ting::cuda::ffn {
@@ -46,7 +46,7 @@ __device__ __forceinline__ WarpExchange FindWarpExchange(const Arguments& argume
   if (arguments.split == 1) return exchange;
   const auto room = [&](int back) {
     last.Back(ring.stages, back);
-    uint8_t* rows = ring.Stage(last.slot) + warp % 4 * kWarpRowsBytes;
+    uint8_t* rows = StageOf(ring, last.slot) + warp % 4 * kWarpRowsBytes;
     return WarpRoom{reinterpret_cast<float*>(rows), &ring.empty[last.slot], last.parity};
   };
   exchange.own = room(1 - warp / 4);
@@ -127,6 +127,24 @@ class WarpRows {
   const int first_row_, valid_, lane_;
 };
 
+// Eight rows whose sums lie in `sums` and, if it is not null, `others`; x is the input of the first.
+__device__ __forceinline__ void FinishStaged(const WarpRows& rows, const float* sums, const float* others,
+                                             WarpRows::Batch& x) {
+  WarpRows::Batch next = {};
+#pragma unroll 1
+  for (int first = 0; first < kWarpRows; first += WarpRows::kBatch) {
+    if (first + WarpRows::kBatch < kWarpRows) rows.LoadInput(first + WarpRows::kBatch, next);
+    WarpRows::Batch y;
+#pragma unroll
+    for (Row8& sum : y) sum = {-0.0F, -0.0F, -0.0F, -0.0F, -0.0F, -0.0F, -0.0F, -0.0F};
+    rows.Add(first, sums, y);
+    if (others != nullptr) rows.Add(first, others, y);
+    rows.Finish(first, x, y);
+#pragma unroll
+    for (int k = 0; k < WarpRows::kBatch; ++k) x[k] = next[k];
+  }
+}
+
 __device__ __forceinline__ void SendRows(const WarpExchange& exchange, uint32_t block, int lane) {
   FenceAsyncProxy();
   __syncwarp();
@@ -155,7 +173,7 @@ __device__ __forceinline__ void FinishWarpRows(const float (&acc)[128], const Ar
     const int half = split ? place.slice : i;
     const int row = first_row + half * kWarpRows;
     const WarpRows rows(arguments, vectors, row, valid_rows - row, lane);
-    WarpRows::Batch x = {}, next = {};
+    WarpRows::Batch x = {};
     rows.LoadInput(0, x);
     exchange.own.Await();
     __syncwarp();
@@ -166,18 +184,7 @@ __device__ __forceinline__ void FinishWarpRows(const float (&acc)[128], const Ar
       __syncwarp();
       ClusterArriveRelaxed();  // what the other block has sent is here
     }
-#pragma unroll 1
-    for (int first = 0; first < kWarpRows; first += WarpRows::kBatch) {
-      if (first + WarpRows::kBatch < kWarpRows) rows.LoadInput(first + WarpRows::kBatch, next);
-      WarpRows::Batch y;
-#pragma unroll
-      for (Row8& sum : y) sum = {-0.0F, -0.0F, -0.0F, -0.0F, -0.0F, -0.0F, -0.0F, -0.0F};
-      rows.Add(first, exchange.own.rows, y);
-      if (split) rows.Add(first, exchange.other, y);
-      rows.Finish(first, x, y);
-#pragma unroll
-      for (int k = 0; k < WarpRows::kBatch; ++k) x[k] = next[k];
-    }
+    FinishStaged(rows, exchange.own.rows, split ? exchange.other : nullptr, x);
   }
   __syncwarp();
   if (split) ClusterWait();  // what this block has sent is there, too

@@ -125,6 +125,11 @@ __device__ inline uint32_t ClusterNumber() {  // of clusters in a row
   asm volatile("mov.u32 %0, %%clusterid.x;" : "=r"(number));
   return number;
 }
+__device__ inline uint32_t ClustersInRow() {
+  uint32_t count;
+  asm volatile("mov.u32 %0, %%nclusterid.x;" : "=r"(count));
+  return count;
+}
 __device__ inline void ClusterSync() {
   asm volatile("barrier.cluster.arrive.release.aligned;\n barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
@@ -157,6 +162,10 @@ __device__ inline float4 LoadRemote4(uint32_t address) {
 // A barrier of some of the block's warps: `threads` of them, a multiple of 32; 0 is __syncthreads's own.
 __device__ __forceinline__ void NamedBarrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+// Of those threads, one that does not wait.
+__device__ __forceinline__ void NamedBarrierArrive(int id, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 // Programmatic dependent launch: waits for the kernel before this one, then lets the one after it start, whose code up to
 // the same place runs beside this one's. Not earlier: kernels that start under one another several deep made a chain of

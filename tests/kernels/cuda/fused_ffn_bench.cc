@@ -106,7 +106,8 @@ TEST_F(FusedFfnBench, DISABLED_ResidentClusters) {
       config.attrs = &attribute;
       config.numAttrs = 1;
       int clusters = 0;
-      const void* kernel = reinterpret_cast<const void*>(ffn::FindKernel(FfnType::kF16, Activation::kSwish, tile));
+      const void* kernel =
+          reinterpret_cast<const void*>(ffn::FindKernel(FfnType::kF16, Activation::kSwish, tile, cluster));
       EXPECT_EQ(cudaOccupancyMaxActiveClusters(&clusters, kernel, &config), cudaSuccess);
       std::printf("tile %3d cluster %2d: %d clusters, %d blocks\n", tile, cluster, clusters, clusters * cluster);
     }

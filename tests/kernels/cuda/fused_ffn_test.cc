@@ -82,7 +82,7 @@ TEST(FusedFfn, EveryCutAndLengthMatchesAndBitsDependOnSplitAlone) {
   const RandomLayer::Expected expected = layer.Compute(x);
   std::map<int, std::vector<float>> bits;  // by split
   for (const FfnConfig& config : AllConfigs(2048)) {
-    for (int64_t rows : {1984, 1, 2, 31, 33, 40, 41, 48, 49, 63, 64, 65, 124, 127, 128, 129, 992}) {
+    for (int64_t rows : {1984, 1, 2, 31, 33, 40, 41, 48, 49, 63, 64, 65, 79, 80, 81, 124, 127, 128, 129, 992}) {
       for (int64_t padding : {0, 70}) {
         const std::vector<float> y = RunRows(ffn, x, rows, rows + padding, config);
         Compare(y, expected, Name(config) + " rows " + std::to_string(rows));
@@ -98,14 +98,33 @@ TEST(FusedFfn, EveryCutAndLengthMatchesAndBitsDependOnSplitAlone) {
 TEST(FusedFfn, SupportsTheCutsOfTheModel) {
   for (int tile_rows : kFfnTileRows) {
     for (int split = 6; split <= 16; ++split) {
-      EXPECT_TRUE(FusedFfn::SupportsConfig({tile_rows, split, 1}, 2048).ok()) << tile_rows << " " << split;
+      EXPECT_EQ(FusedFfn::SupportsConfig({tile_rows, split, 1}, 2048).ok(), tile_rows != 80)
+          << tile_rows << " " << split;
     }
-    EXPECT_EQ(FusedFfn::SupportsConfig({tile_rows, 1, 1}, 2048).ok(), tile_rows == 128);
+    EXPECT_EQ(FusedFfn::SupportsConfig({tile_rows, 1, 1}, 2048).ok(), tile_rows >= 80) << tile_rows;
   }
   EXPECT_TRUE(FusedFfn::SupportsConfig({64, 3, 1}, 2048).ok());
   EXPECT_TRUE(FusedFfn::SupportsConfig({128, 1, 4}, 2048).ok());
-  EXPECT_FALSE(FusedFfn::SupportsConfig({64, 2, 1}, 2048).ok());  // half of the hidden units of 64 rows are too many
+  EXPECT_TRUE(FusedFfn::SupportsConfig({64, 2, 1}, 2048).ok());
+  EXPECT_FALSE(FusedFfn::SupportsConfig({48, 2, 1}, 4096).ok());  // half of the hidden units of 48 rows are too many
   EXPECT_FALSE(FusedFfn::SupportsConfig({64, 8, 2}, 2048).ok());
+}
+
+TEST(FusedFfn, ChoosesCutsThatRun) {
+  for (int64_t F : {64, 128, 192, 256, 384, 512, 1088, 1152, 2048, 4096, 8192}) {
+    for (int64_t rows = 1; rows < 40000; rows += 1 + rows / 7) {
+      EXPECT_TRUE(FusedFfn::SupportsConfig(FusedFfn::ChooseConfig(rows, F), F).ok()) << rows << " " << F;
+      if (F < 256) continue;
+      const FfnConfig halves = FusedFfn::ChooseConfigOfSplit(rows, F, 2);
+      EXPECT_EQ(halves.split, 2);
+      EXPECT_TRUE(FusedFfn::SupportsConfig(halves, F).ok()) << rows << " " << F;
+    }
+  }
+  // All rows at once, on 132 multiprocessors.
+  EXPECT_EQ(FusedFfn::ChooseConfig(66 * 32, 2048).tile_rows, 32);
+  EXPECT_EQ(FusedFfn::ChooseConfig(66 * 40, 2048).tile_rows, 40);
+  EXPECT_EQ(FusedFfn::ChooseConfig(132 * 64, 2048).tile_rows, 64);
+  EXPECT_EQ(FusedFfn::ChooseConfig(132 * 80, 2048).tile_rows, 80);
 }
 
 TEST(FusedFfn, TypesActivationsAndOptions) {
@@ -129,8 +148,9 @@ TEST(FusedFfn, TypesActivationsAndOptions) {
         const FusedFfn ffn = MakeFfn(layer);
         const RandomLayer::Expected expected = layer.Compute(x);
         for (const FfnConfig& config :
-             {FfnConfig{32, 8, 1}, FfnConfig{40, 4, 1}, FfnConfig{48, 5, 1}, FfnConfig{64, 4, 1}, FfnConfig{128, 1, 1},
-              FfnConfig{128, 2, 1}, FfnConfig{128, 2, 2}, FfnConfig{128, 3, 1}}) {
+             {FfnConfig{32, 8, 1}, FfnConfig{40, 4, 1}, FfnConfig{48, 5, 1}, FfnConfig{64, 2, 1}, FfnConfig{64, 4, 1},
+              FfnConfig{80, 1, 1}, FfnConfig{128, 1, 1}, FfnConfig{128, 2, 1}, FfnConfig{128, 2, 2},
+              FfnConfig{128, 3, 1}}) {
           Compare(RunRows(ffn, x, rows, rows + 3, config), expected,
                   Name(config) + " activation " + ActivationName(activation) + " options " + std::to_string(options));
         }
@@ -163,7 +183,7 @@ TEST(FusedFfn, BitsAtTheEndDependOnSplitAlone) {
 TEST(FusedFfn, HiddenWidths) {
   TING_SKIP_WITHOUT_HOPPER();
   const std::vector<float> x = RandomValues(100 * kWidth, 2, 9);
-  for (int64_t F : {64, 128, 192, 256, 512, 1024, 1088, 4096}) {
+  for (int64_t F : {64, 128, 192, 256, 384, 512, 1024, 1088, 1152, 4096}) {
     const RandomLayer layer(LayerCase{.F = F}, static_cast<uint32_t>(F));
     const FusedFfn ffn = MakeFfn(layer);
     const RandomLayer::Expected expected = layer.Compute(x);

@@ -1,4 +1,4 @@
-// src/kernels/cuda/fused_ffn_kernel.cuh
+// src/kernels/cuda/fused_ffn_products.cuh
 // SPDX-License-Identifier: Apache-2.0
 //
 // Device side of fused_ffn.h. A cluster is `sharing` row tiles x `split` slices of the hidden units; a block owns one
@@ -12,8 +12,9 @@
 //                acc [64, 256] += a W2c^T
 //              with the first product of the next chunk issued before the second of this one, so that the tensor cores
 //              have work during the activation; weights through a ring of 32 KB stages
-//   narrow     Tiles of less rows, fused_ffn_narrow.cu: both warpgroups have the same rows, products are transposed,
-//              and all hidden units come before all sums. Sums are made in the same order as above.
+//   64 rows    and two slices in one block (fused_ffn_paired.cu): as above, but that each warpgroup has a slice
+//   narrow     Tiles of less rows (fused_ffn_split.cu, fused_ffn_unsplit.cu): both warpgroups have the same rows, and
+//              products are transposed. Sums are made in the same order as above.
 //   end        each block of a tile finishes some of its rows: it adds the others' sums of them in the order of the
 //              slices, which it reads where they are or, of narrow tiles, has been sent. Of 128 rows and at most two
 //              slices, each warp finishes its own rows (fused_ffn_warp_rows.cuh); of two slices, each block also
@@ -33,7 +34,7 @@
 // producer is a whole warpgroup, which hands its registers to the others.
 #pragma once
 
-#include "kernels/cuda/fused_ffn_rows.cuh"
+#include "kernels/cuda/fused_ffn_ring.cuh"
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/wgmma.cuh"
 
@@ -57,27 +58,9 @@ __device__ __forceinline__ Place FindPlace(const Arguments& arguments, int tile_
   return place;
 }
 
-// A stage of the ring and the parity of its use; producer and consumers walk alike.
-struct Cursor {
-  int slot = 0;
-  uint32_t parity = 0;
-  __device__ __forceinline__ void Next(int stages, int step = 1) {
-    slot += step;
-    if (slot >= stages) slot -= stages, parity ^= 1;
-  }
-  __device__ __forceinline__ void Back(int stages, int step = 1) {
-    slot -= step;
-    if (slot < 0) slot += stages, parity ^= 1;
-  }
-};
-
-struct Ring {
-  uint64_t* full;
-  uint64_t* empty;
-  uint8_t* data;
-  int stages;
-  __device__ __forceinline__ uint8_t* Stage(int slot) const { return data + slot * StageBytes(128); }
-};
+__device__ __forceinline__ uint8_t* StageOf(const Ring& ring, int slot) {
+  return ring.data + slot * StageBytes(Form::kWide);
+}
 
 // ---- producer: one thread ------------------------------------------------------------------------------------------
 
@@ -118,7 +101,7 @@ class Producer {
   }
 
  private:
-  static constexpr int kStageBoxes = StageBoxes(128), kStageBytes = StageBytes(128);
+  static constexpr int kStageBoxes = StageBoxes(Form::kWide), kStageBytes = StageBytes(Form::kWide);
   struct Source {
     bool second;  // W2
     int x, y;
@@ -133,7 +116,7 @@ class Producer {
   }
   __device__ __forceinline__ void Load(const Source& source, int box) {
     const CUtensorMap& map = source.second ? arguments_.w2 : arguments_.w1;
-    uint8_t* target = ring_.Stage(cursor_.slot) + box * kBoxBytes;
+    uint8_t* target = StageOf(ring_, cursor_.slot) + box * kBoxBytes;
     uint64_t* full = &ring_.full[cursor_.slot];
     if (arguments_.sharing == 1) {
       TmaLoad2d(target, &map, full, source.x, source.y);
@@ -184,11 +167,12 @@ __device__ __forceinline__ void HoldInput(const uint8_t* group_x, int warp, int 
     LoadMatrices(held[k], SharedAddress(group_x + k / 4 * kBoxBytes + SwizzledByte(row, k % 4 * 16 + column)));
   }
 }
-template <typename T>
+// Steps [kFirst, kLast) of the depth.
+template <typename T, int kFirst = 0, int kLast = kD / 16>
 __device__ __forceinline__ void IssueFirst(HiddenAccumulators& h, const HeldInput& held, uint64_t x, uint64_t w1) {
   WgmmaFence();
 #pragma unroll
-  for (int k = 0; k < kD / 16; ++k) {
+  for (int k = kFirst; k < kLast; ++k) {
     const int offset = (k / 4) * (kBoxBytes >> 4) + (k % 4) * 2;
     if (k < kHeldSteps) {
       Wgmma<T, 64>::RS(h, held[k], w1 + offset, k > 0);
@@ -206,10 +190,11 @@ __device__ __forceinline__ void IssueSecond(float (&acc)[128], const HiddenOpera
   WgmmaCommit();
 }
 
-template <Activation kActivation>
+// Blocks [kFirst, kLast) of 8 columns.
+template <Activation kActivation, int kFirst = 0, int kLast = 8>
 __device__ __forceinline__ void ActivateChunk(HiddenAccumulators& h, const float* bias) {
 #pragma unroll
-  for (int block = 0; block < 8; ++block) {  // of 8 columns
+  for (int block = kFirst; block < kLast; ++block) {
     const float2 b = *reinterpret_cast<const float2*>(bias + 8 * block);
     float* v = h + 4 * block;
     v[0] += b.x, v[1] += b.y, v[2] += b.x, v[3] += b.y;
@@ -244,7 +229,7 @@ __device__ __forceinline__ Cursor MultiplyRows(float (&acc)[128], const Argument
   for (int i = 0; i < 128; ++i) acc[i] = 0;
 
   wait();
-  IssueFirst<T>(h, held, x, TileDescriptor(ring.Stage(cursor.slot)));
+  IssueFirst<T>(h, held, x, TileDescriptor(StageOf(ring, cursor.slot)));
   WgmmaWait<0>();
   WgmmaHold(h);
   release(cursor.slot);
@@ -253,11 +238,11 @@ __device__ __forceinline__ Cursor MultiplyRows(float (&acc)[128], const Argument
   PackChunk<T>(h, a);
   for (int chunk = 1; chunk < place.chunks; ++chunk) {
     wait();
-    IssueFirst<T>(h, held, x, TileDescriptor(ring.Stage(cursor.slot)));
+    IssueFirst<T>(h, held, x, TileDescriptor(StageOf(ring, cursor.slot)));
     const int first_slot = cursor.slot;
     cursor.Next(ring.stages);
     wait();
-    IssueSecond<T>(acc, a, TileDescriptor(ring.Stage(cursor.slot)));
+    IssueSecond<T>(acc, a, TileDescriptor(StageOf(ring, cursor.slot)));
     WgmmaWait<1>();
     WgmmaHold(h);
     release(first_slot);
@@ -269,7 +254,7 @@ __device__ __forceinline__ Cursor MultiplyRows(float (&acc)[128], const Argument
     PackChunk<T>(h, a);  // not before: operands of a running product must not be written, or ptxas serialises all
   }
   wait();
-  IssueSecond<T>(acc, a, TileDescriptor(ring.Stage(cursor.slot)));
+  IssueSecond<T>(acc, a, TileDescriptor(StageOf(ring, cursor.slot)));
   after_first();
   WgmmaWait<0>();
   WgmmaHold(acc);

@@ -1,6 +1,8 @@
-// src/kernels/cuda/fused_ffn_kernel.cu
+// src/kernels/cuda/fused_ffn_wide.cu
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/cuda/fused_ffn_kernel.cuh"
+//
+// The fused feed-forward kernel for tiles of 128 rows (fused_ffn_products.cuh).
+#include "kernels/cuda/fused_ffn_products.cuh"
 #include "kernels/cuda/fused_ffn_sums.cuh"
 #include "kernels/cuda/fused_ffn_warp_rows.cuh"
 
@@ -68,8 +70,8 @@ __device__ __forceinline__ void Finish(const Arguments& arguments, const Place& 
 __device__ __forceinline__ void SendInput(uint8_t* x_tiles, uint64_t* barrier, int slice, int warp, int lane) {
   FenceAsyncProxy();
   __syncwarp();
-  if (lane < StageBoxes(kTileRows)) {
-    const uint8_t* rows = x_tiles + slice * StageBytes(kTileRows) + lane * kBoxBytes + warp * 8 * kSwizzleRowBytes;
+  if (lane < StageBoxes(Form::kWide)) {
+    const uint8_t* rows = x_tiles + slice * StageBytes(Form::kWide) + lane * kBoxBytes + warp * 8 * kSwizzleRowBytes;
     const uint32_t block = ClusterRank() ^ 1;
     PushToBlock(MapToBlock(rows, block), rows, 8 * kSwizzleRowBytes, MapToBlock(barrier, block));
   }
@@ -105,8 +107,9 @@ __device__ __forceinline__ void MultiplyAndFinish(const Arguments& arguments, co
     __syncwarp();
   };
   float acc[128];
-  const Cursor last = MultiplyRows<T, kActivation>(acc, arguments, ring, place, x_tiles + group * StageBytes(kTileRows),
-                                                   vectors + kB1, warp, lane, after_first);
+  const uint8_t* group_x = x_tiles + group * StageBytes(Form::kWide);
+  const Cursor last = MultiplyRows<T, kActivation>(acc, arguments, ring, place, group_x, vectors + kB1, warp, lane,
+                                                   after_first);
   if (WarpsFinish(arguments)) {
     if (arguments.split == 1) NamedBarrier(2 + group, 128);
     const WarpExchange own = FindWarpExchange(arguments, ring, x_tiles, warp_barriers, last, warp);
@@ -149,7 +152,7 @@ __device__ __forceinline__ void ConsumerRole(const Arguments& arguments, const R
 
 // Two warpgroups of consumers, then the producer, of which one thread works.
 template <typename T, Activation kActivation>
-__global__ void __launch_bounds__(kThreads, 1) FusedFfnKernel(const __grid_constant__ Arguments arguments) {
+__global__ void __launch_bounds__(kThreads, 1) WideKernel(const __grid_constant__ Arguments arguments) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   constexpr int kReaders = 8;  // warps of a stage
   extern __shared__ __align__(1024) uint8_t shared[];
@@ -167,7 +170,7 @@ __global__ void __launch_bounds__(kThreads, 1) FusedFfnKernel(const __grid_const
       BarrierInit(&ring.empty[i], kReaders * arguments.sharing);
     }
     for (int i = 0; i <= 2 * kWarps; ++i) BarrierInit(warp_barriers + i, 1);
-    BarrierExpect(warp_barriers + 2 * kWarps, StageBytes(kTileRows));  // the other half of X
+    BarrierExpect(warp_barriers + 2 * kWarps, StageBytes(Form::kWide));  // the other half of X
     BarrierInitFence();
   }
   if (arguments.sharing > 1) {
@@ -189,16 +192,28 @@ __global__ void __launch_bounds__(kThreads, 1) FusedFfnKernel(const __grid_const
 
 template <typename T>
 Kernel KernelFor(Activation activation) {
-  if (activation == Activation::kSwish) return FusedFfnKernel<T, Activation::kSwish>;
-  if (activation == Activation::kRelu) return FusedFfnKernel<T, Activation::kRelu>;
-  return FusedFfnKernel<T, Activation::kGelu>;
+  if (activation == Activation::kSwish) return WideKernel<T, Activation::kSwish>;
+  if (activation == Activation::kRelu) return WideKernel<T, Activation::kRelu>;
+  return WideKernel<T, Activation::kGelu>;
 }
 
 }  // namespace
 
-Kernel FindKernel(FfnType type, Activation activation, int tile_rows) {
-  if (IsNarrow(tile_rows)) return FindNarrowKernel(type, activation, tile_rows);
+Kernel FindWideKernel(FfnType type, Activation activation) {
   return type == FfnType::kF16 ? KernelFor<__half>(activation) : KernelFor<__nv_bfloat16>(activation);
+}
+
+Kernel FindKernel(FfnType type, Activation activation, int tile_rows, int split) {
+  switch (FormOf(tile_rows, split)) {
+    case Form::kWide:
+      return FindWideKernel(type, activation);
+    case Form::kPaired:
+      return FindPairedKernel(type, activation);
+    case Form::kSplit:
+      return FindSplitKernel(type, activation, tile_rows);
+    default:
+      return FindUnsplitKernel(type, activation);
+  }
 }
 
 }  // namespace ting::cuda::ffn

@@ -1,8 +1,8 @@
-// src/kernels/cuda/fused_ffn_narrow.cu
+// src/kernels/cuda/fused_ffn_split.cu
 // SPDX-License-Identifier: Apache-2.0
 //
-// The fused feed-forward kernel for narrow tiles, of less than 128 rows, which are short of everything but arithmetic:
-// few rows are spread over all multiprocessors.
+// The fused feed-forward kernel for narrow tiles that are split, which are short of everything but arithmetic: few rows
+// are spread over all multiprocessors.
 //   start      X = T(norm(x)) to shared memory
 //   hidden     a = T(act(X W1^T + b1)) of the whole slice, to shared memory
 //   sums       a W2^T, half of the columns after the other; a half is sent to the blocks that finish its rows while the
@@ -25,7 +25,7 @@ struct Barriers {
 };
 
 // As FindPlace, without divisions.
-__device__ __forceinline__ Place FindNarrowPlace(const Arguments& arguments, int tile_rows) {
+__device__ __forceinline__ Place FindSplitPlace(const Arguments& arguments, int tile_rows) {
   Place place;
   place.slice = static_cast<int>(ClusterRank());
   place.tile = 0;
@@ -38,6 +38,83 @@ __device__ __forceinline__ Place FindNarrowPlace(const Arguments& arguments, int
   return place;
 }
 
+// W1 of all units, then W2 of the first half of the columns, and of the second.
+struct SplitOrder {
+  __device__ __forceinline__ static int Count(const Place& place) { return 2 * place.chunks; }
+  __device__ __forceinline__ static WeightBox BoxOf(const Place& place, int group, int i) {
+    const int units = place.chunks / 2;
+    if (i < 2 * units) return TransposedBox(place, group, false, i / 2, i % 2);
+    const int half = i >= 3 * units ? 1 : 0;
+    return TransposedBox(place, group, true, i - (2 + half) * units, half);
+  }
+};
+
+// All hidden units come first, so that the sums of half of the columns are complete, and on their way to other blocks,
+// while the other half is multiplied.
+template <typename T, Activation kActivation, int kRows>
+class SplitProducts : private TransposedSteps<T, kActivation, kRows> {
+  using Steps = TransposedSteps<T, kActivation, kRows>;
+  using Steps::Release, Steps::StartColumns, Steps::StartUnit;
+
+ public:
+  using typename Steps::Sums;
+
+  __device__ __forceinline__ SplitProducts(const Ring& ring, int units, const uint8_t* x_tiles, uint8_t* hidden,
+                                           const float* bias, int warp, int lane)
+      : Steps(ring, x_tiles, bias, warp, lane), units_(units), hidden_(hidden) {}
+
+  // All threads return when all hidden units are there.
+  __device__ __forceinline__ void ComputeHidden() {
+    Sums h;
+    StartUnit(h);
+    EndUnit(h);
+#pragma unroll 1
+    for (int unit = 1; unit < units_; ++unit) {
+      Sums next;
+      StartUnit(next);
+      Store(h, unit - 1);
+      EndUnit(next);
+#pragma unroll
+      for (int i = 0; i < kRows / 2; ++i) h[i] = next[i];
+    }
+    Store(h, units_ - 1);
+    FenceAsyncProxy();
+    NamedBarrier(1, kConsumers);
+  }
+  // Sums of half of the columns.
+  __device__ __forceinline__ void MultiplyColumns(Sums& sums) {
+    StartFirstUnit(sums);
+    EndColumns(sums);
+  }
+  // The same in two parts: the first starts what the first unit adds, and other work may follow.
+  __device__ __forceinline__ void StartFirstUnit(Sums& sums) { StartColumns(sums, hidden_, false); }
+  __device__ __forceinline__ void EndColumns(Sums& sums) {
+    EndProducts(sums);
+#pragma unroll 1
+    for (int unit = 1; unit < units_; ++unit) {
+      StartColumns(sums, hidden_ + unit * Steps::kUnitBytes, true);
+      EndProducts(sums);
+    }
+  }
+
+ private:
+  __device__ __forceinline__ void Store(Sums& h, int unit) const {
+    this->template StoreUnit<0, kRows / 8>(h, unit, hidden_ + unit * Steps::kUnitBytes);
+  }
+  __device__ __forceinline__ void EndUnit(Sums& h) {
+    EndProducts(h);
+    Release();
+  }
+  __device__ __forceinline__ void EndProducts(Sums& sums) {
+    WgmmaWait<0>();
+    WgmmaHold(sums);
+    Release();
+  }
+
+  const int units_;
+  uint8_t* const hidden_;
+};
+
 // All threads of a cluster pass three barriers; the first tells that the others run, the second that their rings are
 // free for sums, the third that they have received all.
 template <int kRows>
@@ -45,10 +122,10 @@ __device__ __forceinline__ void ProducerRole(const Arguments& arguments, const R
                                              Barriers* barriers, int warp, int lane) {
   const int group = warp - kWarps;
   const bool leader = group < 2 && lane == 0;
-  NarrowProducer producer(arguments, ring, place, group);
+  GroupProducer<SplitOrder> producer(arguments, ring, place, group);
   if (leader) {
-    producer.LoadUntil(arguments.stages);
-    producer.PrefetchRest();
+    producer.LoadFirst();
+    producer.PrefetchRest(static_cast<int>(ClusterNumber()), static_cast<int>(ClustersInRow()));
   } else if (group >= 2) {
     CopiesAsyncWait();
     __syncwarp();
@@ -58,7 +135,8 @@ __device__ __forceinline__ void ProducerRole(const Arguments& arguments, const R
   WaitForPreviousKernel();
   const int rows = ValidRows(arguments);
   const bool idle = place.first_row >= rows;
-  if (leader && !idle) producer.LoadUntil(producer.Stages());
+  if (leader && idle) producer.AwaitFirst();
+  if (leader && !idle) producer.LoadRest();
   if (group == 2 && lane == 0 && !idle) {
     ExpectSums(arguments, place, barriers->received, min(kRows, rows - place.first_row));
   }
@@ -70,15 +148,15 @@ __device__ __forceinline__ void ProducerRole(const Arguments& arguments, const R
 }
 
 template <typename T, Activation kActivation, int kRows>
-__device__ __forceinline__ void MultiplyAndSend(const Ring& ring, const Place& place, const NarrowEnd<kRows>& end,
+__device__ __forceinline__ void MultiplyAndSend(const Ring& ring, const Place& place, const SplitEnd<kRows>& end,
                                                 const uint8_t* x_tiles, uint8_t* hidden, const float* bias, int warp,
                                                 int lane) {
-  using Products = TransposedProducts<T, kActivation, kRows>;
-  Products products(ring, place, x_tiles, hidden, warp, lane);
-  products.ComputeHidden(bias);
+  using Products = SplitProducts<T, kActivation, kRows>;
+  Products products(ring, place.chunks / 2, x_tiles, hidden, bias, warp, lane);
+  products.ComputeHidden();
   typename Products::Sums first, second;
   products.MultiplyColumns(first);
-  products.StartColumns(second);
+  products.StartFirstUnit(second);
   end.Keep(first, 0);
   ClusterWait();
   end.Send(0);
@@ -101,10 +179,7 @@ __device__ __forceinline__ void ConsumerRole(const Arguments& arguments, const R
   input.Start();
   const int rows = ValidRows(arguments);
   BarrierWait(&barriers->vectors, 0);
-  if (place.first_row >= rows) {
-    // The whole cluster leaves; but not while weights are still arriving.
-    for (int i = 0; i < min(ring.stages, 4 * place.chunks); ++i) BarrierWait(&ring.full[i], 0);
-    __syncwarp();
+  if (place.first_row >= rows) {  // as in the whole cluster
     ClusterWait();
     return;
   }
@@ -114,7 +189,7 @@ __device__ __forceinline__ void ConsumerRole(const Arguments& arguments, const R
   const HalfExchange halves[2] = {{reinterpret_cast<float*>(x_tiles),
                                    reinterpret_cast<float*>(shared + arguments.layout.received), barriers->received},
                                   {ring_sums, ring_sums + kRows * kHalfD, barriers->received + 1}};
-  const NarrowEnd<kRows> end(arguments, place, halves, min(kRows, rows - place.first_row), warp, lane);
+  const SplitEnd<kRows> end(arguments, place, halves, min(kRows, rows - place.first_row), warp, lane);
   NamedBarrier(1, kConsumers);
   MultiplyAndSend<T, kActivation, kRows>(ring, place, end, x_tiles, shared + arguments.layout.hidden, vectors + kB1,
                                          warp, lane);
@@ -124,14 +199,14 @@ __device__ __forceinline__ void ConsumerRole(const Arguments& arguments, const R
 
 // Two warpgroups of consumers, then the producers: two threads for weights, two warps for vectors.
 template <typename T, Activation kActivation, int kRows>
-__global__ void __launch_bounds__(kThreads, 1) NarrowKernel(const __grid_constant__ Arguments arguments) {
+__global__ void __launch_bounds__(kThreads, 1) SplitKernel(const __grid_constant__ Arguments arguments) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   constexpr int kReaders = 4;  // warps of a stage
   extern __shared__ __align__(1024) uint8_t shared[];
   Barriers* barriers = reinterpret_cast<Barriers*>(shared);
   float* vectors = reinterpret_cast<float*>(shared + arguments.layout.vectors);
   const Ring ring{barriers->full, barriers->empty, shared + arguments.layout.ring, arguments.stages};
-  const Place place = FindNarrowPlace(arguments, kRows);
+  const Place place = FindSplitPlace(arguments, kRows);
   const int warp = __shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / 32, 0);  // uniform, for the compiler
   const int lane = static_cast<int>(threadIdx.x) % 32;
 
@@ -164,13 +239,13 @@ template <typename T, Activation kActivation>
 Kernel KernelFor(int tile_rows) {
   switch (tile_rows) {
     case 32:
-      return NarrowKernel<T, kActivation, 32>;
+      return SplitKernel<T, kActivation, 32>;
     case 40:
-      return NarrowKernel<T, kActivation, 40>;
+      return SplitKernel<T, kActivation, 40>;
     case 48:
-      return NarrowKernel<T, kActivation, 48>;
+      return SplitKernel<T, kActivation, 48>;
     default:
-      return NarrowKernel<T, kActivation, 64>;
+      return SplitKernel<T, kActivation, 64>;
   }
 }
 template <typename T>
@@ -182,7 +257,7 @@ Kernel KernelFor(Activation activation, int tile_rows) {
 
 }  // namespace
 
-Kernel FindNarrowKernel(FfnType type, Activation activation, int tile_rows) {
+Kernel FindSplitKernel(FfnType type, Activation activation, int tile_rows) {
   return type == FfnType::kF16 ? KernelFor<__half>(activation, tile_rows)
                                : KernelFor<__nv_bfloat16>(activation, tile_rows);
 }

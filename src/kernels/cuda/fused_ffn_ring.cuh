@@ -1,0 +1,113 @@
+// src/kernels/cuda/fused_ffn_ring.cuh
+// SPDX-License-Identifier: Apache-2.0
+//
+// How weights reach the fused feed-forward kernels: through a ring of stages in shared memory, from producers to
+// warpgroups.
+#pragma once
+
+#include "kernels/cuda/fused_ffn_rows.cuh"
+
+namespace ting::cuda::ffn {
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+// A stage of the ring and the parity of its use; producer and consumers walk alike.
+struct Cursor {
+  int slot = 0;
+  uint32_t parity = 0;
+  __device__ __forceinline__ void Next(int stages, int step = 1) {
+    slot += step;
+    if (slot >= stages) slot -= stages, parity ^= 1;
+  }
+  __device__ __forceinline__ void Back(int stages, int step = 1) {
+    slot -= step;
+    if (slot < 0) slot += stages, parity ^= 1;
+  }
+};
+
+struct Ring {
+  uint64_t* full;
+  uint64_t* empty;
+  uint8_t* data;
+  int stages;
+};
+
+// Where a stage of 16 KB comes from: a box of 128 bytes a row, of 64 rows and two tiles of 64 columns or of 128 rows.
+struct WeightBox {
+  bool second;    // W2
+  int row, tile;  // of 64 columns
+};
+
+// Stage i of `steps` steps, of each of which there are two stages of W1 and two of W2: W1 of the first step; then W1 of
+// each next step and W2 of the one before it.
+struct InterleavedStage {
+  bool second;
+  int step, half;
+  __device__ __forceinline__ InterleavedStage(int i, int steps) {
+    const int before = (i - 2) / 4, part = (i - 2) % 4;
+    second = i >= 2 && (before + 1 == steps || part >= 2);
+    step = i < 2 ? 0 : second ? before : before + 1;
+    half = i % 2;
+  }
+};
+
+// The producer of a warpgroup's weights, one thread, in all kernels but that of wide tiles. A stage is one box of 16
+// KB, because a thread issues a copy in no less than 100 clocks and a stage in 300, and 8 KB boxes of a single thread
+// arrived at 23 to 33 bytes a clock, however many multiprocessors shared L2. Stages alternate between the warpgroups.
+// Those of one are Order::BoxOf(place, group, i) for i below Order::Count(place).
+template <typename Order>
+class GroupProducer {
+ public:
+  __device__ __forceinline__ GroupProducer(const Arguments& arguments, const Ring& ring, const Place& place, int group)
+      : arguments_(arguments),
+        ring_(ring),
+        place_(place),
+        group_(group),
+        count_(Order::Count(place)),
+        slots_(ring.stages / 2),
+        cursor_{group, 0} {}
+
+  // As many as there is room for.
+  __device__ __forceinline__ void LoadFirst() { LoadUntil(min(slots_, count_)); }
+  __device__ __forceinline__ void LoadRest() { LoadUntil(count_); }
+  // The weights of all layers exceed L2, and a ring is too short for the latency of memory: all tiles together, of
+  // which this is number `tile`, ask for the slice at once.
+  __device__ __forceinline__ void PrefetchRest(int tile, int tiles) const {
+#pragma unroll 1
+    for (int i = next_ + tile; i < count_; i += tiles) {
+      const WeightBox box = Order::BoxOf(place_, group_, i);
+      TmaPrefetch3d(box.second ? &arguments_.w2 : &arguments_.w1, 0, box.row, box.tile);
+    }
+  }
+  // Nobody will read what LoadFirst has asked for.
+  __device__ __forceinline__ void AwaitFirst() const {
+    for (int i = 0; i < min(slots_, count_); ++i) BarrierWait(&ring_.full[2 * i + group_], 0);
+  }
+
+ private:
+  static constexpr int kStageBytes = StageBytes(Form::kSplit);
+
+  __device__ __forceinline__ void LoadUntil(int end) {
+#pragma unroll 1
+    for (; next_ < end; ++next_) {
+      uint64_t* full = &ring_.full[cursor_.slot];
+      if (next_ >= slots_) BarrierWait(&ring_.empty[cursor_.slot], cursor_.parity ^ 1);
+      BarrierExpect(full, kStageBytes);
+      const WeightBox box = Order::BoxOf(place_, group_, next_);
+      TmaLoad3d(ring_.data + cursor_.slot * kStageBytes, box.second ? &arguments_.w2 : &arguments_.w1, full, 0, box.row,
+                box.tile);
+      cursor_.Next(ring_.stages, 2);
+    }
+  }
+
+  const Arguments& arguments_;
+  const Ring& ring_;
+  const Place& place_;
+  const int group_, count_, slots_;
+  int next_ = 0;
+  Cursor cursor_;
+};
+
+#endif  // __CUDA_ARCH_FEAT_SM90_ALL
+
+}  // namespace ting::cuda::ffn
