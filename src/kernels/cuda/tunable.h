@@ -25,7 +25,16 @@ inline int64_t PadSize(int64_t size, int64_t least) {
   const int64_t step = below / 8 > least ? below / 8 : least;
   return (size + step - 1) / step * step;
 }
-inline int64_t PadRows(int64_t rows) { return PadSize(rows, 32); }
+// And to those rows that tiles of 32, 40, 64 and 80 on 132 multiprocessors, one or two a tile, hold at once: of more, a
+// feed-forward takes half as long again.
+inline constexpr int64_t kFullRows[] = {66 * 32, 66 * 40, 132 * 64, 132 * 80};
+inline int64_t PadRows(int64_t rows) {
+  const int64_t padded = PadSize(rows, 32);
+  for (const int64_t full : kFullRows) {
+    if (rows <= full && full < padded) return full;
+  }
+  return padded;
+}
 
 struct TuningCall {
   int64_t rows = 0;
