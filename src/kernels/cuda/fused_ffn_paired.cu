@@ -35,8 +35,6 @@ struct PairedOrder {
   }
 };
 
-constexpr int kTurn = 6;  // named barriers of the warpgroups' turns
-
 // A slice's share of act(X W1^T + b1) W2^T for 64 rows, by one warpgroup.
 template <typename T, Activation kActivation>
 class SliceProducts {
@@ -55,26 +53,26 @@ class SliceProducts {
 
   __device__ __forceinline__ void Multiply(float (&acc)[128], int chunks) {
     HiddenAccumulators h;
-    if (group_ == 1) PassTurn();
-    AwaitTurn();
+    const Turns turns(group_);
+    turns.Await();
     StartHidden(h);
     WgmmaWait<0>();
     WgmmaHold(h);
-    PassTurn();
+    turns.Pass(chunks == 1);
     Release();
     Release();
     ActivateChunk<kActivation>(h, bias_);
     PackChunk<T>(h, a_);
 #pragma unroll 1
     for (int chunk = 1; chunk < chunks; ++chunk) {
-      AwaitTurn();
+      turns.Await();
       StartHidden(h);
       StartSums(acc, chunk > 1);
       WgmmaWait<3>();
       Release();
       WgmmaWait<2>();
       WgmmaHold(h);
-      if (group_ == 0 || chunk + 1 < chunks) PassTurn();
+      turns.Pass(chunk + 1 == chunks);
       Release();
       ActivateChunk<kActivation, 0, 4>(h, bias_ + chunk * kChunk);
       WgmmaWait<1>();
@@ -91,9 +89,6 @@ class SliceProducts {
   }
 
  private:
-  // The warpgroups multiply in turn, so that one has the tensor cores while the other is at its activation.
-  __device__ __forceinline__ void AwaitTurn() const { NamedBarrier(kTurn + group_, kConsumers); }
-  __device__ __forceinline__ void PassTurn() const { NamedBarrierArrive(kTurn + 1 - group_, kConsumers); }
   __device__ __forceinline__ uint64_t NextStage() {
     BarrierWait(&ring_.full[full_.slot], full_.parity);
     const uint64_t stage = TileDescriptor(ring_.data + full_.slot * StageBytes(Form::kPaired));

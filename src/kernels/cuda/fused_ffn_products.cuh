@@ -208,6 +208,24 @@ __device__ __forceinline__ void PackChunk(const HiddenAccumulators& h, HiddenOpe
   for (int i = 0; i < 16; ++i) a[i / 4][i % 4] = PackPair<T>(h[2 * i], h[2 * i + 1]);
 }
 
+// The warpgroups multiply in turn, so that one has the tensor cores while the other is at its activation. Both await and
+// pass as many turns; the first one begins.
+class Turns {
+ public:
+  __device__ __forceinline__ explicit Turns(int group) : group_(group) {
+    if (group == 1) Pass(false);
+  }
+  __device__ __forceinline__ void Await() const { NamedBarrier(kFirst + group_, kConsumers); }
+  // Nobody awaits what the second one passes at its end.
+  __device__ __forceinline__ void Pass(bool last) const {
+    if (group_ == 0 || !last) NamedBarrierArrive(kFirst + 1 - group_, kConsumers);
+  }
+
+ private:
+  static constexpr int kFirst = 6;  // named barriers
+  const int group_;
+};
+
 // The slice's share of acc = act(X W1^T + b1) W2^T for the 64 rows of a warpgroup; `after_first` is called when this
 // warp needs X no more and only the last product is left. Returns where the last stage was.
 template <typename T, Activation kActivation, typename AfterFirst>
@@ -228,15 +246,19 @@ __device__ __forceinline__ Cursor MultiplyRows(float (&acc)[128], const Argument
 #pragma unroll
   for (int i = 0; i < 128; ++i) acc[i] = 0;
 
+  const Turns turns(warp / 4);
+  turns.Await();
   wait();
   IssueFirst<T>(h, held, x, TileDescriptor(StageOf(ring, cursor.slot)));
   WgmmaWait<0>();
   WgmmaHold(h);
+  turns.Pass(place.chunks == 1);
   release(cursor.slot);
   cursor.Next(ring.stages);
   ActivateChunk<kActivation>(h, lane_bias);
   PackChunk<T>(h, a);
   for (int chunk = 1; chunk < place.chunks; ++chunk) {
+    turns.Await();
     wait();
     IssueFirst<T>(h, held, x, TileDescriptor(StageOf(ring, cursor.slot)));
     const int first_slot = cursor.slot;
@@ -245,6 +267,7 @@ __device__ __forceinline__ Cursor MultiplyRows(float (&acc)[128], const Argument
     IssueSecond<T>(acc, a, TileDescriptor(StageOf(ring, cursor.slot)));
     WgmmaWait<1>();
     WgmmaHold(h);
+    turns.Pass(chunk + 1 == place.chunks);
     release(first_slot);
     ActivateChunk<kActivation>(h, lane_bias + chunk * kChunk);
     WgmmaWait<0>();
