@@ -20,6 +20,7 @@
 #include <condition_variable>
 #include <deque>
 #include <future>
+#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -38,6 +39,18 @@ namespace ting {
 struct PoolOptions {
   int lanes = 0;  // of each device; 0: one on the CPU, three on a GPU
 };
+
+// A batch is closed before it would hold more; a longer recording is a batch of its own.
+struct BatchLimits {
+  // Of audio, in all. A GPU takes as long for anything that its tiles hold at once: an H100 or H200 8,448 encoder
+  // frames of 40 ms in its fastest form. And the memory for attention grows with the square of the length.
+  static constexpr double kDefaultSeconds = 335;
+
+  int recordings = 8;
+  double seconds = std::numeric_limits<double>::infinity();
+};
+// `audio` in its order, in parts that a recogniser may take at once.
+std::vector<std::span<const Audio>> CutBatches(std::span<const Audio> audio, const BatchLimits& limits);
 
 struct RecognizedBatch {
   std::vector<RecognitionResult> results;  // results[i] belongs to the batch's recording i
@@ -76,8 +89,9 @@ class RecognizerPool {
   // Answers what no lane has begun with `cancelled`.
   void CancelWaiting();
 
-  // All of `audio`, `batch` recordings at a time: the batches in their order.
-  std::vector<RecognizedBatch> RecognizeAll(std::span<const Audio> audio, int batch, const DecodeOptions& options);
+  // All of `audio` in batches, in their order.
+  std::vector<RecognizedBatch> RecognizeAll(std::span<const Audio> audio, const BatchLimits& limits,
+                                            const DecodeOptions& options);
 
   // Another pool of as many lanes on the same devices; it shares the weights.
   Result<std::unique_ptr<RecognizerPool>> Clone() const;

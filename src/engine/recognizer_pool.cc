@@ -120,13 +120,23 @@ void RecognizerPool::PutBack(Job job, RecognizedBatch failed) {
   work_.notify_all();
 }
 
-std::vector<RecognizedBatch> RecognizerPool::RecognizeAll(std::span<const Audio> audio, int batch,
-                                                          const DecodeOptions& options) {
-  const auto size = static_cast<size_t>(std::max(batch, 1));
-  std::vector<std::future<RecognizedBatch>> answers;
-  for (size_t first = 0; first < audio.size(); first += size) {
-    answers.push_back(Submit(audio.subspan(first, std::min(size, audio.size() - first)), options));
+std::vector<std::span<const Audio>> CutBatches(std::span<const Audio> audio, const BatchLimits& limits) {
+  std::vector<std::span<const Audio>> batches;
+  const auto most = static_cast<size_t>(std::max(limits.recordings, 1));
+  for (size_t first = 0, next = 0; first < audio.size(); first = next) {
+    double seconds = audio[next++].seconds();
+    while (next < audio.size() && next - first < most && seconds + audio[next].seconds() <= limits.seconds) {
+      seconds += audio[next++].seconds();
+    }
+    batches.push_back(audio.subspan(first, next - first));
   }
+  return batches;
+}
+
+std::vector<RecognizedBatch> RecognizerPool::RecognizeAll(std::span<const Audio> audio, const BatchLimits& limits,
+                                                          const DecodeOptions& options) {
+  std::vector<std::future<RecognizedBatch>> answers;
+  for (const std::span<const Audio> batch : CutBatches(audio, limits)) answers.push_back(Submit(batch, options));
   std::vector<RecognizedBatch> batches;
   for (std::future<RecognizedBatch>& answer : answers) batches.push_back(answer.get());
   return batches;

@@ -57,7 +57,7 @@ class CudaPoolTest : public ::testing::Test {
     auto pool = RecognizerPool::Load(set_.model_dir, On(device), {lanes});
     EXPECT_TRUE(pool.ok()) << pool.status().ToString();
     if (!pool.ok()) return {};
-    const auto lines = LinesOf((*pool)->RecognizeAll(audio_, 4, decode), with_score);
+    const auto lines = LinesOf((*pool)->RecognizeAll(audio_, {4}, decode), with_score);
     EXPECT_TRUE((*pool)->Losses().empty());
     return lines;
   }
@@ -129,7 +129,7 @@ class BreakingRecognizer : public Recognizer {
   const std::vector<std::string> texts = LinesOf({whole}, false);
 
   RecognizerPool pool(std::move(lanes));
-  const auto lines = LinesOf(pool.RecognizeAll(audio, 2, {}), false);
+  const auto lines = LinesOf(pool.RecognizeAll(audio, {2}, {}), false);
   const auto losses = pool.Losses();
   for (const Status& loss : losses) std::fprintf(stderr, "LOST %s\n", loss.message().c_str());
   if (lines == texts) std::_Exit(losses.size() == 1 ? 0 : 2);
@@ -162,7 +162,7 @@ TEST_F(CudaPoolTest, WhatDoesNotFitIsHalved) {
     options.gpu_memory_bytes = megabytes << 20;
     auto pool = RecognizerPool::Load(set_.model_dir, options, {1});
     ASSERT_TRUE(pool.ok()) << pool.status().ToString();
-    const auto lines = LinesOf((*pool)->RecognizeAll(audio_, 32, {}), false);
+    const auto lines = LinesOf((*pool)->RecognizeAll(audio_, {32}, {}), false);
     if (lines == expected) {
       ++halved;
     } else {

@@ -31,7 +31,7 @@ TEST_F(LoadPoolTest, LanesGiveWhatOneRecognizerGives) {
     decode.mode = mode;
     const auto expected = recognizer->Recognize(audio, decode);
     size_t i = 0;
-    for (const RecognizedBatch& batch : (*pool)->RecognizeAll(audio, 2, decode)) {
+    for (const RecognizedBatch& batch : (*pool)->RecognizeAll(audio, {2}, decode)) {
       EXPECT_GT(batch.stages.encoder_ms, 0);
       for (const RecognitionResult& result : batch.results) {
         ASSERT_EQ(result.status.code(), expected[i].status.code());

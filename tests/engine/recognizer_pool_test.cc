@@ -128,7 +128,7 @@ TEST(RecognizerPool, ResultsComeInTheOrderOfTheInputs) {
   EXPECT_EQ(pool.num_lanes(), 4);
   EXPECT_EQ(pool.info().family, "fake");
   const std::vector<Audio> audio = Numbered(1001);
-  const std::vector<RecognizedBatch> batches = pool.RecognizeAll(audio, 2, {});
+  const std::vector<RecognizedBatch> batches = pool.RecognizeAll(audio, {2}, {});
   ASSERT_EQ(batches.size(), 501U);
   EXPECT_EQ(batches.back().results.size(), 1U);
   EXPECT_EQ(batches[0].stages.encoder_ms, 1);
@@ -138,7 +138,26 @@ TEST(RecognizerPool, ResultsComeInTheOrderOfTheInputs) {
   ASSERT_EQ(profile.size(), 1U);
   EXPECT_EQ(profile[0].calls, 501);
   EXPECT_EQ(profile[0].total_ms, 8);
-  EXPECT_TRUE(pool.RecognizeAll({}, 2, {}).empty());
+  EXPECT_TRUE(pool.RecognizeAll({}, {2}, {}).empty());
+}
+
+TEST(CutBatches, AreClosedByEitherLimit) {
+  const auto sizes = [](std::span<const Audio> audio, const BatchLimits& limits) {
+    std::vector<size_t> sizes;
+    for (const std::span<const Audio> batch : CutBatches(audio, limits)) sizes.push_back(batch.size());
+    return sizes;
+  };
+  std::vector<Audio> audio;
+  for (const int tenths : {30, 20, 50, 1, 120, 1, 1, 1, 1}) {
+    audio.push_back({.samples = std::vector<float>(1600 * tenths), .sample_rate_hz = 16000});
+  }
+  using Sizes = std::vector<size_t>;
+  EXPECT_EQ(sizes(audio, {4}), Sizes({4, 4, 1}));
+  EXPECT_EQ(sizes(audio, {4, 10}), Sizes({3, 1, 1, 4}));
+  EXPECT_EQ(sizes(audio, {100, 9.99}), Sizes({2, 2, 1, 4}));
+  EXPECT_EQ(sizes(audio, {100, 0.05}), Sizes(9, 1));
+  EXPECT_EQ(sizes(audio, {0}), Sizes(9, 1));
+  EXPECT_TRUE(sizes({}, {4}).empty());
 }
 
 TEST(RecognizerPool, ACloneHasLanesOfItsOwn) {
@@ -149,7 +168,7 @@ TEST(RecognizerPool, ACloneHasLanesOfItsOwn) {
   EXPECT_EQ((*clone)->num_lanes(), 3);
   EXPECT_EQ((*clone)->num_devices(), 2);
   const std::vector<Audio> audio = Numbered(7);
-  EXPECT_EQ(TextsOf((*clone)->RecognizeAll(audio, 2, {})), Numbers(7));
+  EXPECT_EQ(TextsOf((*clone)->RecognizeAll(audio, {2}, {})), Numbers(7));
   EXPECT_EQ((*clone)->Profile()[0].calls, 4);
   EXPECT_EQ(pool.Profile()[0].calls, 0);
   EXPECT_EQ((*pool.Dispatch())[0].op, "feed_forward");
@@ -161,7 +180,7 @@ TEST(RecognizerPool, ManyThreadsMaySubmit) {
   std::vector<std::thread> threads;
   std::atomic<int> wrong = 0;
   for (int t = 0; t < 4; ++t) {
-    threads.emplace_back([&] { wrong += TextsOf(pool.RecognizeAll(audio, 3, {})) != Numbers(200); });
+    threads.emplace_back([&] { wrong += TextsOf(pool.RecognizeAll(audio, {3}, {})) != Numbers(200); });
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(wrong, 0);
@@ -199,7 +218,7 @@ TEST(RecognizerPool, WhatALostDeviceHadIsDoneByTheOthers) {
   for (const int size : {1, 3}) {
     std::atomic<int> failures = 1;
     RecognizerPool pool(MakeLanes({"cuda:0", "cuda:1"}, {.failures = &failures}));
-    const std::vector<RecognizedBatch> batches = pool.RecognizeAll(Numbered(40), size, {});
+    const std::vector<RecognizedBatch> batches = pool.RecognizeAll(Numbered(40), {size}, {});
     EXPECT_EQ(TextsOf(batches), Numbers(40));
     const std::vector<Status> losses = pool.Losses();
     ASSERT_EQ(losses.size(), 1U);
@@ -232,7 +251,7 @@ TEST(RecognizerPool, WithoutADeviceEveryBatchFails) {
   RecognizerPool pool(MakeLanes({"cuda:0", "cuda:1"}, {.failures = &failures}));
   const std::vector<Audio> audio = Numbered(20);
   for (int round = 0; round < 2; ++round) {
-    const std::vector<RecognizedBatch> batches = pool.RecognizeAll(audio, 2, {});
+    const std::vector<RecognizedBatch> batches = pool.RecognizeAll(audio, {2}, {});
     ASSERT_EQ(batches.size(), 10U);
     for (const RecognizedBatch& batch : batches) {
       ASSERT_EQ(batch.results.size(), 2U);
@@ -261,7 +280,7 @@ TEST(RecognizerPool, OtherFailuresAreTheBatchsOwn) {
   for (const StatusCode code : {StatusCode::kInvalidArgument, StatusCode::kResourceExhausted, StatusCode::kInternal}) {
     std::atomic<int> failures = 1;
     RecognizerPool pool(MakeLanes({"cuda:0", "cuda:1"}, {nullptr, &failures, code}));
-    const std::vector<std::string> texts = TextsOf(pool.RecognizeAll(Numbered(20), 1, {}));
+    const std::vector<std::string> texts = TextsOf(pool.RecognizeAll(Numbered(20), {1}, {}));
     EXPECT_EQ(std::count(texts.begin(), texts.end(), "!"), 1);
     EXPECT_TRUE(pool.Losses().empty());
   }

@@ -197,10 +197,19 @@ TEST_F(ManyRecordings, AFullDiskEndsTheRunWhileLanesAreBusy) {
 }
 
 TEST_F(TranscribeTest, LongRecordingsCloseABatchEarly) {
-  const std::string five_minutes(16000 * 301, 'x');
-  Write("d/a.wav", five_minutes), Write("d/b.wav", "b"), Write("d/c.wav", "c");
+  const std::string long_recording(16000 * 335, 'x');
+  Write("d/a.wav", long_recording), Write("d/b.wav", "b"), Write("d/c.wav", "c");
   EXPECT_EQ(Ting({"transcribe", "-m", "fake", Path("d"), "--batch", "3", "-o", Path("out")}), 0);
   EXPECT_THAT(log_.batch_sizes, ElementsAre(1, 2));
+}
+
+TEST_F(TranscribeTest, ABatchHoldsSoManySecondsAtMost) {
+  for (const auto& [name, seconds] : {std::pair{"a", 2}, {"b", 1}, {"c", 1}, {"d", 5}, {"e", 1}}) {
+    Write(std::string("d/") + name + ".wav", std::string(16000 * seconds, 'x'));
+  }
+  EXPECT_EQ(Ting({"transcribe", "-m", "fake", Path("d"), "--batch", "8", "--batch-seconds", "3", "-o", Path("out")}),
+            0);
+  EXPECT_THAT(log_.batch_sizes, ElementsAre(2, 1, 1, 1));
 }
 
 TEST_F(TranscribeTest, OptionsReachTheModel) {

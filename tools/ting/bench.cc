@@ -36,6 +36,8 @@ class BenchCommand : public Command {
            "  ting bench --random-weights aishell --stages 1,8,16,64 --device cuda --precision f16\n"
            "  ting bench -m model.ting --clips list.tsv --device cuda --precision f16 --batch 64 --lanes 3\n"
            "  ting bench -m model.ting --clips list.tsv --lengths test_lengths.tsv --sort --batch 64 --device cuda\n"
+           "  ting bench -m model.ting --clips list.tsv --sort --batch 256 --batch-seconds 335 --device cuda --lanes "
+           "6\n"
            "  ting bench --random-weights u2pp --stages 1,64 --device cuda --precision f16 --trace trace.json\n";
   }
 
@@ -61,7 +63,10 @@ class BenchCommand : public Command {
     has_stages_ = stages, has_clips_ = clips, has_model_ = model;
     AddModeOption(app, decode_.mode);
     AddDecodeOptions(app, decode_);
-    app.add_option("--batch", batch_, "recordings a call")->check(CLI::Range(1, 4096))->capture_default_str();
+    app.add_option("--batch", limits_.recordings, "recordings a call")
+        ->check(CLI::Range(1, 4096))
+        ->capture_default_str();
+    AddBatchSecondsOption(app, limits_.seconds);
     app.add_option("--warmup", warmup_, "passes before the clock runs")
         ->check(CLI::Range(0, 1000))
         ->capture_default_str();
@@ -100,11 +105,11 @@ class BenchCommand : public Command {
     if (verbose_.dispatch()) TING_RETURN_IF_ERROR(TellDispatch(services, pool->Dispatch()));
     audio_.sample_rate_hz = pool->info().sample_rate_hz;
     TING_ASSIGN_OR_RETURN(const Recordings recordings, ReadClips(services));
-    for (int i = 0; i < warmup_; ++i) RunTimedPass(*pool, recordings.audio, decode_, batch_, Results::kDrop);
+    for (int i = 0; i < warmup_; ++i) RunTimedPass(*pool, recordings.audio, decode_, limits_, Results::kDrop);
     size_t num_failed = recordings.num_failed;
     for (int i = 0; i < passes_; ++i) {
       const TimedPass pass =
-          RunTimedPass(*pool, recordings.audio, decode_, batch_, i == 0 ? Results::kKeep : Results::kDrop);
+          RunTimedPass(*pool, recordings.audio, decode_, limits_, i == 0 ? Results::kKeep : Results::kDrop);
       report.rtfx.push_back(recordings.seconds * 1e3 / pass.wall_ms);
       report.batch_ms.insert(report.batch_ms.end(), pass.batch_ms.begin(), pass.batch_ms.end());
       report.stages += pass.stages;
@@ -156,14 +161,16 @@ class BenchCommand : public Command {
   Status TraceClips(const Services& services, RecognizerPool& pool, const Recordings& recordings) const {
     TING_ASSIGN_OR_RETURN(const std::unique_ptr<Tracer> tracer, services.create_tracer());
     TING_ASSIGN_OR_RETURN(const std::unique_ptr<RecognizerPool> traced, pool.Clone());
-    const size_t num_batches = (recordings.audio.size() + batch_ - 1) / batch_;
-    const size_t steps = std::min<size_t>(static_cast<size_t>(kTracedSteps) * traced->num_lanes(), num_batches);
-    const auto audio = std::span(recordings.audio).first(std::min(steps * batch_, recordings.audio.size()));
-    for (int i = 0; i < kStepsBeforeTrace; ++i) RunTimedPass(*traced, audio, decode_, batch_, Results::kDrop);
+    const std::vector<std::span<const Audio>> batches = CutBatches(recordings.audio, limits_);
+    const size_t steps = std::min<size_t>(static_cast<size_t>(kTracedSteps) * traced->num_lanes(), batches.size());
+    size_t traced_recordings = 0;
+    for (size_t i = 0; i < steps; ++i) traced_recordings += batches[i].size();
+    const auto audio = std::span(recordings.audio).first(traced_recordings);
+    for (int i = 0; i < kStepsBeforeTrace; ++i) RunTimedPass(*traced, audio, decode_, limits_, Results::kDrop);
     TING_RETURN_IF_ERROR(tracer->Start());
-    RunTimedPass(*traced, audio, decode_, batch_, Results::kDrop);
+    RunTimedPass(*traced, audio, decode_, limits_, Results::kDrop);
     TING_ASSIGN_OR_RETURN(auto events, tracer->Stop());
-    return Tell(services, {{ModeName(decode_.mode), batch_, static_cast<int>(steps), std::move(events)}});
+    return Tell(services, {{ModeName(decode_.mode), limits_.recordings, static_cast<int>(steps), std::move(events)}});
   }
 
   static size_t TellFailures(const Services& services, const Recordings& recordings,
@@ -180,7 +187,7 @@ class BenchCommand : public Command {
   void Fill(const Recordings& recordings, const RecognizerPool& pool, BenchReport& report) const {
     report.audio_s = recordings.seconds;
     report.num_utterances = recordings.audio.size();
-    report.batch = batch_;
+    report.batch = limits_.recordings;
     report.num_threads = model_.recognizer.num_threads;
     report.mode = ModeName(decode_.mode);
     report.precision = PrecisionName(pool.info().precision);
@@ -197,7 +204,8 @@ class BenchCommand : public Command {
   StageBenchmarkOptions stages_;
   std::string random_weights_, lengths_path_;
   CLI::Option *has_stages_ = nullptr, *has_clips_ = nullptr, *has_model_ = nullptr;
-  int batch_ = 1, warmup_ = 1, passes_ = 3;
+  BatchLimits limits_{.recordings = 1};
+  int warmup_ = 1, passes_ = 3;
   bool json_ = false, sort_ = false;
   std::string trace_;
   Verbose verbose_;

@@ -147,9 +147,9 @@ class EvalCommand : public Command {
     DecodeOptions options = decode_;
     options.mode = setting.mode;
     for (int i = 0; i < warmup_; ++i) {
-      RunTimedPass(pool, recordings_.audio, options, setting.batch, Results::kDrop);
+      RunTimedPass(pool, recordings_.audio, options, {setting.batch}, Results::kDrop);
     }
-    const TimedPass pass = RunTimedPass(pool, recordings_.audio, options, setting.batch, Results::kKeep);
+    const TimedPass pass = RunTimedPass(pool, recordings_.audio, options, {setting.batch}, Results::kKeep);
     TellLosses(services, pool, &num_losses_);
     std::vector<KeyedResult> results;
     Transcripts hypotheses;

@@ -97,6 +97,13 @@ void AddLanesOption(CLI::App& app, ModelOptions& options) {
       ->capture_default_str();
 }
 
+void AddBatchSecondsOption(CLI::App& app, double& seconds) {
+  app.add_option("--batch-seconds", seconds,
+                 "of audio that a batch holds at most; a longer recording is one of its own")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+}
+
 CLI::Option* AddRandomWeightsOption(CLI::App& app, std::string& architecture) {
   return app
       .add_option("--random-weights", architecture,

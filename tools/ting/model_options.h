@@ -54,6 +54,7 @@ class Verbose {
 };
 // For commands that run a pool; its default is `options.pool.lanes`.
 void AddLanesOption(CLI::App& app, ModelOptions& options);
+void AddBatchSecondsOption(CLI::App& app, double& seconds);
 void AddModeOption(CLI::App& app, DecodeMode& mode);
 void AddDecodeOptions(CLI::App& app, DecodeOptions& options);
 void AddChannelOption(CLI::App& app, int& channel);

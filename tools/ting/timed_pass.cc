@@ -8,11 +8,11 @@
 
 namespace ting::tool {
 
-TimedPass RunTimedPass(RecognizerPool& pool, std::span<const Audio> audio, const DecodeOptions& options, int batch,
-                       Results keep) {
+TimedPass RunTimedPass(RecognizerPool& pool, std::span<const Audio> audio, const DecodeOptions& options,
+                       const BatchLimits& limits, Results keep) {
   TimedPass timed;
   const Stopwatch watch;
-  std::vector<RecognizedBatch> batches = pool.RecognizeAll(audio, batch, options);
+  std::vector<RecognizedBatch> batches = pool.RecognizeAll(audio, limits, options);
   timed.wall_ms = watch.ms();
   for (RecognizedBatch& done : batches) {
     timed.stages += done.stages;

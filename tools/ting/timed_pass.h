@@ -22,7 +22,7 @@ struct TimedPass {
 
 enum class Results { kKeep, kDrop };
 
-TimedPass RunTimedPass(RecognizerPool& pool, std::span<const Audio> audio, const DecodeOptions& options, int batch,
-                       Results results);
+TimedPass RunTimedPass(RecognizerPool& pool, std::span<const Audio> audio, const DecodeOptions& options,
+                       const BatchLimits& limits, Results results);
 
 }  // namespace ting::tool

@@ -21,17 +21,13 @@
 namespace ting::tool {
 namespace {
 
-// A batch is closed when it holds this much audio, whatever --batch says: attention needs memory that grows with
-// the square of the length, and hour-long recordings gain nothing from company.
-constexpr double kMaxBatchSeconds = 300;
-
 struct TranscribeOptions {
   ModelOptions model;
   DecodeOptions decode;
   ReadAudioOptions audio;
   SinkOptions sink;
   std::vector<std::string> inputs;
-  int batch = 8;
+  BatchLimits limits{.seconds = BatchLimits::kDefaultSeconds};
   bool quiet = false;
   Verbose verbose;
 };
@@ -59,7 +55,7 @@ class Run {
     ReadAudioOptions audio = options_.audio;
     audio.sample_rate_hz = pool_.info().sample_rate_hz;
     AudioReader reader(inputs, [&](const Input& input) { return ReadInput(services_, input, audio); },
-                       {.ahead = 2 * options_.batch + 2, .num_threads = NumReaders()});
+                       {.ahead = 2 * options_.limits.recordings + 2, .num_threads = NumReaders()});
     start_ = std::chrono::steady_clock::now();
     bool more = true;
     while (more || !under_way_.empty()) {
@@ -120,11 +116,13 @@ class Run {
   std::vector<AudioReader::Item> NextBatch(AudioReader& reader) {
     std::vector<AudioReader::Item> batch;
     double seconds = 0;
-    while (batch.size() < static_cast<size_t>(options_.batch) && seconds < kMaxBatchSeconds) {
-      std::optional<AudioReader::Item> item = reader.Next();
-      if (!item) break;
-      seconds += item->audio.ok() ? item->audio->seconds() : 0;
-      batch.push_back(std::move(*item));
+    while (batch.size() < static_cast<size_t>(options_.limits.recordings)) {
+      if (!next_) next_ = reader.Next();
+      if (!next_) break;
+      seconds += next_->audio.ok() ? next_->audio->seconds() : 0;
+      if (!batch.empty() && seconds > options_.limits.seconds) break;
+      batch.push_back(std::move(*next_));
+      next_.reset();
     }
     return batch;
   }
@@ -180,8 +178,9 @@ class Run {
   RecognizerPool& pool_;
   ResultSink& sink_;
   ProgressBar bar_;
-  std::deque<Batch> under_way_;  // in the order of the inputs
-  size_t num_losses_ = 0;        // told so far
+  std::optional<AudioReader::Item> next_;  // has been read and did not fit
+  std::deque<Batch> under_way_;            // in the order of the inputs
+  size_t num_losses_ = 0;                  // told so far
   RunTotals totals_;
   std::chrono::steady_clock::time_point start_;
 };
@@ -210,9 +209,10 @@ class TranscribeCommand : public Command {
     app.add_option("--nbest", options_.decode.nbest, "hypotheses in a result (jsonl shows them all)")
         ->check(CLI::Range(1, 256))
         ->capture_default_str();
-    app.add_option("--batch", options_.batch, "recordings recognised together; closed early at 300 s of audio")
+    app.add_option("--batch", options_.limits.recordings, "recordings recognised together")
         ->check(CLI::Range(1, 4096))
         ->capture_default_str();
+    AddBatchSecondsOption(app, options_.limits.seconds);
     AddChannelOption(app, options_.audio.channel);
     app.add_option_function<std::string>(
            "--format", [this](const std::string& name) { options_.sink.format = *ParseResultFormat(name); },
