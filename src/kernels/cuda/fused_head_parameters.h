@@ -33,8 +33,8 @@ inline constexpr float kSlack = 0.01F;
 constexpr int Segments(int64_t V) { return static_cast<int>((V + kSegment - 1) / kSegment); }
 
 // Group g of a row: of segment g / 8, of lane g / 2 % 4 of four, of the first or second half g % 2. Its element i:
-constexpr int GroupColumn(int g, int i) {
-  return g / kSegmentGroups * kSegment + g % 2 * (kSegment / 2) + i / 2 * 8 + g / 2 % 4 * 2 + i % 2;
+constexpr int GroupColumn(uint32_t g, uint32_t i) {
+  return static_cast<int>(g / kSegmentGroups * kSegment + g % 2 * (kSegment / 2) + i / 2 * 8 + g / 2 % 4 * 2 + i % 2);
 }
 
 // What is known of a group: its largest logit, and which of its elements may be among the k best: none, one, or

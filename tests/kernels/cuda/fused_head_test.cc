@@ -210,6 +210,15 @@ TEST_F(FusedHeadTest, RanksExactLogitsOfWideRows) {
   CheckExact<__nv_bfloat16>(c, values, {65}, {10});
 }
 
+// More groups than the finishing kernel reads at once.
+TEST_F(FusedHeadTest, RanksExactLogitsOfLargeVocabularies) {
+  for (const int64_t V : {5632, 5633, 11300}) {
+    const HeadCase c{3, V, 256, false, V - 1, 0.5F};
+    CheckExact<__half>(c, IntegerHead(c, static_cast<uint32_t>(V)), {1, 2, 3}, {1, 10, 32});
+    if (HasFailure()) return;
+  }
+}
+
 // Logits that are a bias alone, the same in every row.
 TEST_F(FusedHeadTest, OrdersTiesAscendingAndDescendingLogits) {
   HeadCase c{66, 4233, 256};
