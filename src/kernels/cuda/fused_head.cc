@@ -24,7 +24,7 @@ namespace {
 
 using head::Parameters;
 
-constexpr int kSharedAlign = 1024;
+constexpr int kSharedAlign = 1024, kMaxShared = 227 * 1024;
 constexpr int64_t kMaxKeptBytes = int64_t{144} << 20;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -36,7 +36,7 @@ head::Kernel KernelFor(const FusedHeadWeights& weights, int row_groups, int64_t 
 }
 
 Status CheckConfig(const FusedHeadConfig& config, const FusedHeadWeights& weights) {
-  const bool groups_known = config.row_groups == 1 || (config.row_groups == 2 && weights.K == 256);
+  const bool groups_known = config.row_groups == 1 || (config.row_groups <= 3 && weights.K == 256);
   const bool sharing_known = config.sharing == 1 || config.sharing == 2;
   const bool splits_fit =
       config.splits >= FusedHead::LeastSplits(weights.V) && config.splits <= head::Segments(weights.V);
@@ -79,12 +79,19 @@ Parameters MakeParameters(const FusedHeadWeights& weights, const CUtensorMap& w_
   return p;
 }
 
+// Of the ring: no more than there are steps, and as many as fit.
+int StagesFor(int K, int row_groups, int segments) {
+  int stages = std::min(head::kMaxStages, segments * (K / head::kStageK));
+  while (kSharedAlign + head::LayoutOf(K, row_groups, stages, segments).bytes > kMaxShared) --stages;
+  return stages;
+}
+
 // The product; k = 0: for targets.
 Status LaunchProduct(const FusedHeadWeights& weights, Parameters parameters, const FusedHeadConfig& config, int64_t k,
                      bool dependent, cudaStream_t stream) {
+  parameters.k = static_cast<int>(k);
   const int segments = static_cast<int>(CeilDiv(parameters.segments, config.splits));
-  const int steps = segments * static_cast<int>(weights.K / head::kStageK);
-  parameters.stages = std::min(head::kMaxStages, steps);
+  parameters.stages = StagesFor(static_cast<int>(weights.K), config.row_groups, segments);
   const int64_t row_blocks = CeilDiv(parameters.rows, head::kBlockRows * config.row_groups * config.sharing);
   LaunchShape shape;
   shape.grid = dim3(static_cast<unsigned>(row_blocks * config.sharing), static_cast<unsigned>(config.splits));
@@ -119,19 +126,20 @@ Status FusedHead::Supports(const FusedHeadWeights& weights) {
 }
 
 FusedHeadConfig FusedHead::ChooseConfig(int64_t M, int64_t V, int64_t K) {
-  // Microseconds: of a block without a segment; of a segment by warpgroups. In whole rounds of the device. Sharing,
-  // which spares L2, measured about 1 us slower at every size (tests/kernels/cuda/fused_head_bench.cc, H200).
-  constexpr double kFixed = 2.5, kPerSegment[] = {0.75, 1.25};
+  // Microseconds of a block without a segment and of a segment, by warpgroups: between those of the k best and those of
+  // targets (H100). In whole rounds of the device. Sharing, which spares L2, measured about 1 us slower at every size
+  // (tests/kernels/cuda/fused_head_bench.cc, H200).
+  constexpr double kFixed[] = {4, 4.5, 7.5}, kPerSegment[] = {1.7, 2.2, 2.9};
   constexpr int64_t kMultiprocessors = 132;
   FusedHeadConfig best;
   double least = 0;
-  for (const int row_groups : {1, 2}) {
-    if (row_groups == 2 && K != 256) continue;
+  for (const int row_groups : {1, 2, 3}) {
+    if (row_groups > 1 && K != 256) continue;
     const int64_t tiles = CeilDiv(M, head::kBlockRows * row_groups);
     const double segment = kPerSegment[row_groups - 1] * static_cast<double>(K) / 256;
     for (int splits = LeastSplits(V); splits <= head::Segments(V); ++splits) {
       const double us = static_cast<double>(CeilDiv(tiles * splits, kMultiprocessors)) *
-                        (kFixed + segment * static_cast<double>(CeilDiv(head::Segments(V), splits)));
+                        (kFixed[row_groups - 1] + segment * static_cast<double>(CeilDiv(head::Segments(V), splits)));
       if (least == 0 || us < least) best = {row_groups, splits, 1}, least = us;
     }
   }

@@ -45,7 +45,7 @@ struct FusedHeadWeights {
 // How the work is cut. A block has 64 * row_groups rows and one of `splits` parts of the vocabulary; `sharing`
 // neighbouring row blocks receive each weight once, by multicast.
 struct FusedHeadConfig {
-  int row_groups = 1;  // 1, 2; K = 512: 1
+  int row_groups = 1;  // 1 to 3; K = 512: 1
   int splits = 1;      // at least LeastSplits(V), at most the number of 128 columns
   int sharing = 1;     // 1, 2
 };

@@ -1,26 +1,24 @@
 // src/kernels/cuda/fused_head_kernel.cuh
 // SPDX-License-Identifier: Apache-2.0
 //
-// The product of fused_head.h. A block has 64 rows a warpgroup of consumers, normalised once and then held in registers
-// as the A operand of every product; W passes by in segments of 128 columns, of which the producer's lane keeps a ring
-// filled. Two warpgroups take turns: one multiplies while the other works on its results.
-//
-// Why A is in registers: with both operands in shared memory a segment would read 64 x 256 of A and 128 x 256 of W for
-// each warpgroup, and with the columns that arrive shared memory, not the tensor cores, would be the bound.
+// The product of fused_head.h. A block has 64 rows a warpgroup of consumers, normalised once into shared memory, where
+// they stay; W passes by in segments of 128 columns, of which the producer's lane keeps a ring filled. Warpgroups take
+// turns: one multiplies while the others work on their results.
 //
 // Sums: of every segment of 128 columns, from zero, whatever part of the vocabulary a block has; the finishing kernel
 // adds the segments. So the bits do not depend on how the vocabulary is split.
 //
 // The k best: a thread has 16 columns of a row in each half of a segment, a group. Every thread remembers the largest
-// logits that it saw (of each 8 columns one). The least of those that the four threads of a row remember is a bound: at
-// least k columns reach it. Of most groups no element does, of some a single one, which is stored; if several do, the
-// group is kept as it is, to be looked through by the finishing kernel. So nothing is ever full: were all logits equal
-// or ascending, all groups would be kept. A block's first segment, which meets no bound yet, waits in shared memory for
-// that of the last.
+// logits that it saw (of each 8 columns one), and the four threads of a row find a bound in them that at least k
+// columns reach. Of most groups no element does, of some a single one, which is stored; if several do, the group is
+// kept as it is, to be looked through by the finishing kernel. So nothing is ever full: were all logits equal or
+// ascending, all groups would be kept. A block's first segment, which meets no bound yet, is multiplied again at the
+// end, for the bound of the last.
 //
 // Bounds at K = 256, in clocks of a multiprocessor, for 128 rows and a segment: 2048 of tensor cores; of shared memory
-// 1024 (W, read by two warpgroups) and 512 (W arriving); 1024 of special functions. L2 gives about 24 bytes a clock to
-// each multiprocessor when all ask, and a segment of 64 KB would take 2730: hence sharing.
+// 1536 (rows and W, read by two warpgroups) and 512 (W arriving); 1024 of special functions. L2 gives about 24 bytes a
+// clock to each multiprocessor when all ask, and a segment of 64 KB would take 2730: hence three warpgroups, which need
+// it for 192 rows, and sharing.
 #pragma once
 
 #include "kernels/cuda/fused_head_products.cuh"
@@ -49,18 +47,16 @@ class Consumer {
     WaitForPreviousKernel();
     limit_ = RowLimit(p_);
     if (!NormaliseRows()) return;
-    typename Products::Operand a;
-    LoadOperand(a);
     if constexpr (kRemembered == 0) {
       StoreRounded();
-      SumSegments(a);
+      SumSegments();
     } else {
-      ReadSegments(a);
+      ReadSegments();
     }
   }
 
  private:
-  static constexpr int kTurn = 3;  // barriers 3 and 4: the turn of a warpgroup; 1 and 2 are their own
+  static constexpr int kTurn = 1 + kGroups;  // barriers from there on: turns of the warpgroups; from 1 on: their own
 
   // The block's bias, the penalty in it, to base 2 for SumReader; columns past V: -inf, whose products are 0. Without a
   // norm: v * 1 + 0.
@@ -89,58 +85,43 @@ class Consumer {
     };
     const RowNorm norm{p_.x, kK, block_.gamma, block_.gamma + kK, p_.gamma != nullptr, p_.eps};
     norm.template Rows<T, kK, kBlockRows, 4>(warp_ % 4, block_.row0 + group_ * kBlockRows, p_.rows, rows_, ready);
+    FenceAsyncProxy();
     NamedBarrier(1 + group_, 128);
     return any;
   }
-  __device__ void LoadOperand(typename Products::Operand& a) const {
-    const int lane = thread_ % 32, row = warp_ % 4 * 16 + lane % 16;
-#pragma unroll
-    for (int k = 0; k < kK / 16; ++k) {
-      const uint8_t* tile = rows_ + k / 4 * kRowTileBytes;
-      LoadMatrices(a[k], SharedAddress(tile + SwizzledByte(row, k % 4 * 16 + lane / 16 * 8)));
-    }
-  }
-  __device__ void ReadSegments(const typename Products::Operand& a) const {
-    Products products(p_, block_);
+  __device__ void ReadSegments() const {
+    Products products(p_, block_, rows_);
     Accumulators sum;
     const int row = block_.row0 + warp_ * 16 + thread_ % 32 / 4;
     RowReader<0, kRemembered> upper(p_, row, limit_);
     RowReader<1, kRemembered> lower(p_, row, limit_);
-    const int held = block_.segments > 1 ? 1 : 0;
-    if (held > 0) NamedBarrier(1 + group_, 128);  // the rows have been read by all
 #pragma unroll 1
-    for (int i = 0; i < block_.segments + held; ++i) {
+    for (int i = 0; i < block_.products; ++i) {
       const bool again = i == block_.segments;  // the first segment, with the bound of the last
-      const int segment = block_.first_segment + (again ? 0 : i);
-      if (!again) {
-        Multiply(i, products, a, sum);
-        AddBias(sum, block_.bias + i * kSegment + thread_ % 4 * 2);
-        upper.Read(sum, segment), lower.Read(sum, segment);
-      }
-      if (held > 0 && i == 0) {
-        Hold(sum);
-        continue;
-      }
-      if (again) Recall(sum);
-      upper.Select(sum, segment), lower.Select(sum, segment);
+      const int at = again ? 0 : i, segment = block_.first_segment + at;
+      Multiply(i, products, sum);
+      AddBias(sum, block_.bias + at * kSegment + thread_ % 4 * 2);
+      upper.Look(sum), lower.Look(sum);
+      if (!again) upper.Read(sum, segment), lower.Read(sum, segment);
+      if (i > 0 || block_.products == 1) upper.Select(sum, segment), lower.Select(sum, segment);
     }
   }
-  __device__ void SumSegments(const typename Products::Operand& a) const {
-    Products products(p_, block_);
+  __device__ void SumSegments() const {
+    Products products(p_, block_, rows_);
     Accumulators sum;
     const SumReader reader(p_, block_.row0 + warp_ * 16 + thread_ % 32 / 4, limit_);
 #pragma unroll 1
     for (int i = 0; i < block_.segments; ++i) {
-      Multiply(i, products, a, sum);
+      Multiply(i, products, sum);
       reader.Read(sum, block_.bias + i * kSegment + thread_ % 4 * 2, block_.first_segment + i);
     }
   }
-  // The products of the block's segment i. Two warpgroups take turns: the tensor cores work for one, while the other
-  // reads.
-  __device__ void Multiply(int i, Products& products, const typename Products::Operand& a, Accumulators& sum) const {
-    if (kGroups == 2 && i + group_ > 0) NamedBarrier(kTurn + group_, 256);
-    products.Start(sum, a);
-    if (kGroups == 2 && i + 1 < block_.segments + 1 - group_) NamedBarrierArrive(kTurn + 1 - group_, 256);
+  // The products of the block's segment i. Warpgroups take turns: the tensor cores work for one, while the others read.
+  __device__ void Multiply(int i, Products& products, Accumulators& sum) const {
+    if (kGroups > 1 && i + group_ > 0) NamedBarrier(kTurn + group_, 256);
+    products.Start(sum);
+    const bool last = i + 1 == block_.products && group_ + 1 == kGroups;
+    if (kGroups > 1 && !last) NamedBarrierArrive(kTurn + (group_ + 1) % kGroups, 256);
     products.Finish(sum);
   }
   __device__ static void AddBias(Accumulators& sum, const float* bias) {
@@ -148,22 +129,6 @@ class Consumer {
     for (int j = 0; j < kSegment / 8; ++j) {
       const float2 b = *reinterpret_cast<const float2*>(bias + 8 * j);
       sum[4 * j] += b.x, sum[4 * j + 1] += b.y, sum[4 * j + 2] += b.x, sum[4 * j + 3] += b.y;
-    }
-  }
-  // A thread's logits to and from where the rows were.
-  __device__ void Hold(const Accumulators& sum) const {
-    float4* held = reinterpret_cast<float4*>(rows_) + thread_ % 128;
-#pragma unroll
-    for (int j = 0; j < kSegment / 8; ++j) {
-      held[128 * j] = make_float4(sum[4 * j], sum[4 * j + 1], sum[4 * j + 2], sum[4 * j + 3]);
-    }
-  }
-  __device__ void Recall(Accumulators& sum) const {
-    const float4* held = reinterpret_cast<const float4*>(rows_) + thread_ % 128;
-#pragma unroll
-    for (int j = 0; j < kSegment / 8; ++j) {
-      const float4 four = held[128 * j];
-      sum[4 * j] = four.x, sum[4 * j + 1] = four.y, sum[4 * j + 2] = four.z, sum[4 * j + 3] = four.w;
     }
   }
   // The rows as they are multiplied, for the targets; each block of those that have them stores a part.
@@ -188,7 +153,7 @@ class Consumer {
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL
 
-// Two warpgroups of consumers get registers from that of the producer.
+// Several warpgroups of consumers get registers from that of the producer.
 template <typename T, int kK, int kGroups, int kRemembered>
 __global__ void __launch_bounds__(Threads(kGroups), 1) HeadKernel(const __grid_constant__ Parameters p) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -196,7 +161,7 @@ __global__ void __launch_bounds__(Threads(kGroups), 1) HeadKernel(const __grid_c
   constexpr int kConsumers = Block<kK, kGroups>::kConsumers;
   const Block<kK, kGroups> block(p, shared);
   if (threadIdx.x >= kConsumers) {
-    if constexpr (kGroups == 2) RegistersDown<40>();
+    if constexpr (kGroups > 1) RegistersDown<kGroups == 2 ? 40 : 32>();
     if (threadIdx.x < kConsumers + 32) {
       Producer<kK, kGroups>(p, block).Run();
     } else {
@@ -204,7 +169,7 @@ __global__ void __launch_bounds__(Threads(kGroups), 1) HeadKernel(const __grid_c
       __syncthreads();
     }
   } else {
-    if constexpr (kGroups == 2) RegistersUp<232>();
+    if constexpr (kGroups > 1) RegistersUp<kGroups == 2 ? 232 : 160>();
     Consumer<T, kK, kGroups, kRemembered>(p, block).Run();
   }
   if (p.sharing > 1) ClusterSync();  // no block has ended while another one writes to it
@@ -222,6 +187,7 @@ Kernel FindKernel(int64_t K, int row_groups, int64_t k) {
   const int remembered = RememberedFor(k);
   if (K == 256 && row_groups == 1) return OfRemembered<T, 256, 1>(remembered);
   if (K == 256 && row_groups == 2) return OfRemembered<T, 256, 2>(remembered);
+  if (K == 256 && row_groups == 3) return OfRemembered<T, 256, 3>(remembered);
   if (K == 512 && row_groups == 1) return OfRemembered<T, 512, 1>(remembered);
   return nullptr;
 }

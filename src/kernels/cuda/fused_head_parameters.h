@@ -58,6 +58,7 @@ struct Parameters {
   void* rounded;  // [rows, K]: norm(x) as it was multiplied. Of targets
   int first_row;  // among those that `count` counts
   int rows, V, segments;
+  int k;  // 0: for targets
   int splits, sharing, stages;
   int blank;
   float penalty, eps;
@@ -80,7 +81,7 @@ constexpr SharedLayout LayoutOf(int K, int row_groups, int stages, int segments)
   return layout;
 }
 // Consumers and the producer: a warp, or a warpgroup where it has registers to give away.
-constexpr int Threads(int row_groups) { return row_groups == 1 ? 160 : 384; }
+constexpr int Threads(int row_groups) { return row_groups == 1 ? 160 : (row_groups + 1) * 128; }
 
 using Kernel = void (*)(Parameters);
 // The kernel for k best (0: for targets), or null.

@@ -38,6 +38,7 @@ struct Block {
     const int part = static_cast<int>(blockIdx.y);
     first_segment = p.segments * part / p.splits;
     segments = p.segments * (part + 1) / p.splits - first_segment;
+    products = segments + (p.k > 0 && segments > 1 ? 1 : 0);
     a = shared + ((1024 - (SharedAddress(shared) & 1023)) & 1023);
     const SharedLayout layout = LayoutOf(kK, kGroups, p.stages, segments);
     ring = a + layout.ring;
@@ -47,11 +48,12 @@ struct Block {
     empty = full + kMaxStages;
     full_norm = empty + kMaxStages;
   }
-  __device__ int Steps() const { return segments * kStagesEach; }  // of the ring
+  __device__ int Steps() const { return products * kStagesEach; }  // of the ring
   __device__ uint8_t* Stage(int stage) const { return ring + stage * kStageBytes; }
 
   const int stages;
   int rank, row0, cluster_row0, first_segment, segments;
+  int products;  // of the k best: the first segment comes again at the end
   uint8_t* a;
   uint8_t* ring;
   float* gamma;  // then beta
@@ -103,7 +105,8 @@ class Producer {
   // This block's boxes of a step.
   __device__ void Load(int step, int stage) const {
     constexpr int kBoxes = kStageK / 64;
-    const int column = (block_.first_segment + step / Block<kK, kGroups>::kStagesEach) * kSegment;
+    const int product = step / Block<kK, kGroups>::kStagesEach;
+    const int column = (block_.first_segment + (product < block_.segments ? product : 0)) * kSegment;
     const int first_k = step % Block<kK, kGroups>::kStagesEach * kStageK;
     uint64_t* full = &block_.full[stage];
     BarrierExpect(full, kStageBytes);
@@ -143,19 +146,21 @@ using Accumulators = float[kSegment / 2];  // of a thread: see Wgmma
 template <typename T, int kK, int kGroups>
 class Multiplier {
  public:
-  using Operand = uint32_t[kK / 16][4];
-  __device__ Multiplier(const Parameters& p, const Block<kK, kGroups>& block) : sharing_(p.sharing), block_(block) {}
+  // `rows`: of the warpgroup, in tiles of 64 columns.
+  __device__ Multiplier(const Parameters& p, const Block<kK, kGroups>& block, const uint8_t* rows)
+      : sharing_(p.sharing), block_(block), rows_(TileDescriptor(rows)) {}
 
-  __device__ void Start(Accumulators& sum, const Operand& a) {
+  __device__ void Start(Accumulators& sum) {
 #pragma unroll
     for (int part = 0; part < kStagesEach; ++part) {
       BarrierWait(&block_.full[stage_], parity_);
+      const uint64_t rows = rows_ + part * (kStageK / 64) * (kRowTileBytes >> 4);
       const uint64_t w = TileDescriptor(block_.Stage(stage_));
       WgmmaFence();
 #pragma unroll
       for (int k = 0; k < kStageK / 16; ++k) {
-        Wgmma<T, kSegment>::RS(sum, a[part * (kStageK / 16) + k], w + k / 4 * (kBoxBytes >> 4) + k % 4 * 2,
-                               part + k > 0);
+        Wgmma<T, kSegment>::SS(sum, rows + k / 4 * (kRowTileBytes >> 4) + k % 4 * 2,
+                               w + k / 4 * (kBoxBytes >> 4) + k % 4 * 2, part + k > 0);
       }
       WgmmaCommit();
       if (++stage_ == block_.stages) stage_ = 0, parity_ ^= 1;
@@ -186,6 +191,7 @@ class Multiplier {
 
   const int sharing_;
   const Block<kK, kGroups>& block_;
+  const uint64_t rows_;
   int stage_ = 0, freed_ = 0;
   uint32_t parity_ = 0;
 };

@@ -14,10 +14,6 @@ __device__ inline float QuadMax(float v) {
   v = fmaxf(v, __shfl_xor_sync(0xFFFFFFFF, v, 1));
   return fmaxf(v, __shfl_xor_sync(0xFFFFFFFF, v, 2));
 }
-__device__ inline float QuadMin(float v) {
-  v = fminf(v, __shfl_xor_sync(0xFFFFFFFF, v, 1));
-  return fminf(v, __shfl_xor_sync(0xFFFFFFFF, v, 2));
-}
 __device__ inline float QuadSum(float v) {
   v += __shfl_xor_sync(0xFFFFFFFF, v, 1);
   return v + __shfl_xor_sync(0xFFFFFFFF, v, 2);
@@ -29,27 +25,30 @@ template <int kRow, int kRemembered>
 class RowReader {
  public:
   __device__ RowReader(const Parameters& p, int upper_row, int limit)
-      : row_(upper_row + 8 * kRow), exists_(row_ < limit), stride_(p.rows), sums_(p.sums + row_) {
-    const int64_t group = static_cast<int64_t>(row_) * p.segments * kSegmentGroups + threadIdx.x % 4 * 2;
-    groups_ = p.groups + group;
-    kept_ = reinterpret_cast<float4*>(p.kept + group * kGroup);
+      : p_(p),
+        row_(upper_row + 8 * kRow),
+        groups_(row_ * p.segments * kSegmentGroups + static_cast<int>(threadIdx.x % 4) * 2),
+        exists_(row_ < limit) {
 #pragma unroll
     for (int i = 0; i < kRemembered; ++i) largest_[i] = -INFINITY;
   }
 
-  // The thread's columns of a segment into sum and bound.
-  __device__ void Read(const Accumulators& logits, int segment) {
-    float largest[kParts];
+  // The largest of the thread's columns of a segment; before the others.
+  __device__ void Look(const Accumulators& logits) {
 #pragma unroll
-    for (int part = 0; part < kParts; ++part) largest[part] = Largest<8>(logits, 8 * part);
-    Remember(largest);
-    AddExponentials(logits, fmaxf(fmaxf(largest[0], largest[1]), fmaxf(largest[2], largest[3])), segment);
+    for (int part = 0; part < kParts; ++part) parts_[part] = Largest(logits, kColumns / kParts * part);
+  }
+  // The columns into sum and bound.
+  __device__ void Read(const Accumulators& logits, int segment) {
+    Remember();
+    bound_ = ReachedByK() - kSlack;
+    AddExponentials(logits, fmaxf(fmaxf(parts_[0], parts_[1]), fmaxf(parts_[2], parts_[3])), segment);
   }
   // What of a segment may be among the k best.
   __device__ void Select(const Accumulators& logits, int segment) const {
     const Group first = SelectHalf<0>(logits, segment), second = SelectHalf<1>(logits, segment);
     if (!exists_) return;
-    *reinterpret_cast<float4*>(groups_ + segment * kSegmentGroups) =
+    *reinterpret_cast<float4*>(p_.groups + groups_ + segment * kSegmentGroups) =
         make_float4(first.largest, __int_as_float(first.element), second.largest, __int_as_float(second.element));
   }
 
@@ -57,16 +56,15 @@ class RowReader {
   static constexpr int kColumns = 2 * kGroup, kParts = kColumns / 8;
 
   __device__ static float At(const Accumulators& logits, int i) { return logits[i / 2 * 4 + 2 * kRow + i % 2]; }
-  template <int kCount>
   __device__ static float Largest(const Accumulators& logits, int first) {
     float largest[2] = {At(logits, first), At(logits, first + 1)};
 #pragma unroll
-    for (int i = 2; i < kCount; ++i) largest[i % 2] = fmaxf(largest[i % 2], At(logits, first + i));
+    for (int i = 2; i < kColumns / kParts; ++i) largest[i % 2] = fmaxf(largest[i % 2], At(logits, first + i));
     return fmaxf(largest[0], largest[1]);
   }
-  __device__ void Remember(const float (&values)[kParts]) {
+  __device__ void Remember() {
 #pragma unroll
-    for (float value : values) {
+    for (float value : parts_) {
 #pragma unroll
       for (int i = 0; i < kRemembered; ++i) {
         const float larger = fmaxf(largest_[i], value);
@@ -74,7 +72,29 @@ class RowReader {
         largest_[i] = larger;
       }
     }
-    bound_ = QuadMin(largest_[kRemembered - 1]) - kSlack;
+  }
+  // A bound that k columns reach. The four threads of a row remember 12 values or 32, each of another column: the third
+  // smallest of them or, for a k that leaves no two out, the smallest. With the smallest for every k twice as many
+  // groups were kept, and a group's four stores took ten clocks of the multiprocessor (H100).
+  __device__ float ReachedByK() const {
+    float least[3] = {largest_[kRemembered - 1], largest_[kRemembered - 2], largest_[kRemembered - 3]};
+    LeastOfBoth(least, 1);
+    Order(least[0], least[1]), Order(least[1], least[2]), Order(least[0], least[1]);
+    LeastOfBoth(least, 2);
+    Order(least[0], least[1]);
+    return p_.k + 2 <= 4 * kRemembered ? fmaxf(least[1], least[2]) : fminf(least[0], least[2]);
+  }
+  __device__ static void Order(float& a, float& b) {
+    const float smaller = fminf(a, b);
+    b = fmaxf(a, b), a = smaller;
+  }
+  // Of three ascending values here and in another thread, the three smallest, in any order.
+  __device__ static void LeastOfBoth(float (&least)[3], int distance) {
+    float theirs[3];
+#pragma unroll
+    for (int i = 0; i < 3; ++i) theirs[i] = __shfl_xor_sync(0xFFFFFFFF, least[2 - i], distance);
+#pragma unroll
+    for (int i = 0; i < 3; ++i) least[i] = fminf(least[i], theirs[i]);
   }
   // Relative to the largest of them; then the four threads of a row put theirs together.
   __device__ void AddExponentials(const Accumulators& logits, float largest, int segment) const {
@@ -85,22 +105,25 @@ class RowReader {
     const float largest_scale = QuadMax(scale);
     const float sum = QuadSum(((sums[0] + sums[1]) + (sums[2] + sums[3])) * Exp2(scale - largest_scale));
     if (exists_ && threadIdx.x % 4 == 0) {
-      sums_[static_cast<int64_t>(segment) * stride_] = make_float2(largest_scale, sum);
+      p_.sums[segment * p_.rows + row_] = make_float2(largest_scale, sum);
     }
   }
   template <int kHalf>
   __device__ Group SelectHalf(const Accumulators& logits, int segment) const {
-    Group group{Largest<kGroup>(logits, kHalf * kGroup), kNoElement};
+    Group group{fmaxf(parts_[2 * kHalf], parts_[2 * kHalf + 1]), kNoElement};
     if (!exists_ || !(group.largest >= bound_)) return group;
-    uint32_t reach = 0;
+    // Two chains, which do not wait for each other.
+    uint32_t below[2] = {0xFFFFFFFF, 0xFFFFFFFF};
 #pragma unroll
-    for (int i = 0; i < kGroup; ++i) {
-      if (At(logits, kHalf * kGroup + i) >= bound_) reach |= 1U << i;
+    for (int i = kGroup / 2 - 1; i >= 0; --i) {
+      below[0] = 2 * below[0] + IsLess(At(logits, kHalf * kGroup + i), bound_);
+      below[1] = 2 * below[1] + IsLess(At(logits, kHalf * kGroup + kGroup / 2 + i), bound_);
     }
-    group.element = __ffs(static_cast<int>(reach)) - 1;
+    const uint32_t reach = ~(below[1] << kGroup / 2 | (below[0] & ((1U << kGroup / 2) - 1)));
+    group.element = 31 - __clz(static_cast<int>(reach));
     if ((reach & (reach - 1)) == 0) return group;
     group.element = kSeveral;
-    float4* kept = kept_ + (segment * kSegmentGroups + kHalf) * (kGroup / 4);
+    float4* kept = reinterpret_cast<float4*>(p_.kept + (groups_ + segment * kSegmentGroups + kHalf) * kGroup);
 #pragma unroll
     for (int i = 0; i < kGroup / 4; ++i) {
       const int at = kHalf * kGroup + 4 * i;
@@ -109,12 +132,10 @@ class RowReader {
     return group;
   }
 
-  const int row_;
+  const Parameters& p_;
+  const int row_, groups_;  // the place of the thread's first group
   const bool exists_;
-  const int stride_;
-  float2* const sums_;
-  Group* groups_;
-  float4* kept_;
+  float parts_[kParts];         // the largest of each eight of a segment
   float largest_[kRemembered];  // that the thread saw, descending
   float bound_ = -INFINITY;
 };

@@ -119,7 +119,7 @@ TEST(FusedHeadBench, Choices) {
       const HeadWorkload workload(M, !top_k);
       if (top_k && !workload.TopKFits()) continue;
       std::multimap<double, FusedHeadConfig> times;
-      for (const int groups : {1, 2}) {
+      for (const int groups : {1, 2, 3}) {
         for (const int splits : {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 17, 34}) {
           if (M * splits > 70000 || M * splits < 2000) continue;
           for (const int sharing : {1, 2}) {

@@ -24,8 +24,8 @@ constexpr int32_t kNobody = 0x7FFFFFFF;
 std::vector<FusedHeadConfig> AllConfigs(int64_t V, int64_t K) {
   const int segments = static_cast<int>((V + 127) / 128);
   std::vector<FusedHeadConfig> configs;
-  for (const int row_groups : {1, 2}) {
-    if (K != 256 && row_groups == 2) continue;
+  for (const int row_groups : {1, 2, 3}) {
+    if (K != 256 && row_groups > 1) continue;
     for (const int splits : std::set<int>{FusedHead::LeastSplits(V), std::min(2, segments), std::min(3, segments),
                                           std::max(segments / 2, 1), segments}) {
       if (splits < FusedHead::LeastSplits(V)) continue;
@@ -439,7 +439,7 @@ TEST_F(FusedHeadTest, RefusesWithAReason) {
   };
   EXPECT_OK(run(10, {1, 1, 1}));
   EXPECT_FALSE(run(33, {1, 1, 1}).ok());
-  EXPECT_FALSE(run(10, {3, 1, 1}).ok());
+  EXPECT_FALSE(run(10, {4, 1, 1}).ok());
   EXPECT_FALSE(run(10, {1, 4, 1}).ok());
   EXPECT_FALSE(run(10, {1, 1, 3}).ok());
 }
@@ -451,7 +451,7 @@ TEST(FusedHeadChoice, IsAlwaysPossible) {
         const FusedHeadConfig config = FusedHead::ChooseConfig(M, V, K);
         EXPECT_GE(config.splits, FusedHead::LeastSplits(V)) << M << " x " << V;
         EXPECT_LE(config.splits, (V + 127) / 128) << M << " x " << V;
-        EXPECT_TRUE(config.row_groups == 1 || (config.row_groups == 2 && K == 256));
+        EXPECT_TRUE(config.row_groups == 1 || (config.row_groups <= 3 && K == 256));
       }
     }
   }
