@@ -36,7 +36,7 @@ head::Kernel KernelFor(const FusedHeadWeights& weights, int row_groups, int64_t 
 }
 
 Status CheckConfig(const FusedHeadConfig& config, const FusedHeadWeights& weights) {
-  const bool groups_known = config.row_groups == 1 || (config.row_groups <= 3 && weights.K == 256);
+  const bool groups_known = config.row_groups >= 1 && config.row_groups <= (weights.K == 256 ? 3 : 1);
   const bool sharing_known = config.sharing == 1 || config.sharing == 2;
   const bool splits_fit =
       config.splits >= FusedHead::LeastSplits(weights.V) && config.splits <= head::Segments(weights.V);
@@ -80,24 +80,24 @@ Parameters MakeParameters(const FusedHeadWeights& weights, const CUtensorMap& w_
 }
 
 // Of the ring: no more than there are steps, and as many as fit.
-int StagesFor(int K, int row_groups, int segments) {
+int StagesFor(int K, int row_groups, int segments, int k) {
   int stages = std::min(head::kMaxStages, segments * (K / head::kStageK));
-  while (kSharedAlign + head::LayoutOf(K, row_groups, stages, segments).bytes > kMaxShared) --stages;
+  while (kSharedAlign + head::LayoutOf(K, row_groups, stages, segments, k).bytes > kMaxShared) --stages;
   return stages;
 }
 
 // The product; k = 0: for targets.
 Status LaunchProduct(const FusedHeadWeights& weights, Parameters parameters, const FusedHeadConfig& config, int64_t k,
                      bool dependent, cudaStream_t stream) {
+  const int K = static_cast<int>(weights.K), segments = static_cast<int>(CeilDiv(parameters.segments, config.splits));
   parameters.k = static_cast<int>(k);
-  const int segments = static_cast<int>(CeilDiv(parameters.segments, config.splits));
-  parameters.stages = StagesFor(static_cast<int>(weights.K), config.row_groups, segments);
+  parameters.stages = StagesFor(K, config.row_groups, segments, parameters.k);
   const int64_t row_blocks = CeilDiv(parameters.rows, head::kBlockRows * config.row_groups * config.sharing);
   LaunchShape shape;
   shape.grid = dim3(static_cast<unsigned>(row_blocks * config.sharing), static_cast<unsigned>(config.splits));
   shape.block = dim3(static_cast<unsigned>(head::Threads(config.row_groups)));
   shape.shared_bytes = static_cast<uint32_t>(
-      kSharedAlign + head::LayoutOf(static_cast<int>(weights.K), config.row_groups, parameters.stages, segments).bytes);
+      kSharedAlign + head::LayoutOf(K, config.row_groups, parameters.stages, segments, parameters.k).bytes);
   shape.cluster = config.sharing;
   shape.dependent = dependent;
   const head::Kernel kernel = KernelFor(weights, config.row_groups, k);

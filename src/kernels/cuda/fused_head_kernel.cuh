@@ -58,15 +58,19 @@ class Consumer {
  private:
   static constexpr int kTurn = 1 + kGroups;  // barriers from there on: turns of the warpgroups; from 1 on: their own
 
-  // The block's bias, the penalty in it, to base 2 for SumReader; columns past V: -inf, whose products are 0. Without a
-  // norm: v * 1 + 0.
+  // The block's bias, the penalty in it, to base 2 for SumReader, in pairs twice for StartWithBias; columns past V:
+  // -inf, whose products are 0. Without a norm: v * 1 + 0.
   __device__ void FetchVectors() const {
     for (int i = thread_; i < block_.segments * kSegment; i += Block<kK, kGroups>::kConsumers) {
       const int column = block_.first_segment * kSegment + i;
       float bias = column < p_.V ? 0 : -INFINITY;
       if (column < p_.V && p_.bias != nullptr) bias = p_.bias[column];
       if (column == p_.blank) bias -= p_.penalty;
-      block_.bias[i] = kRemembered == 0 ? bias * kLog2E : bias;
+      if constexpr (kRemembered == 0) {
+        block_.bias[i] = bias * kLog2E;
+      } else {
+        block_.bias[i / 2 * 4 + i % 2] = block_.bias[i / 2 * 4 + 2 + i % 2] = bias;
+      }
     }
     if (p_.gamma != nullptr) return;
     for (int k = thread_; k < kK; k += Block<kK, kGroups>::kConsumers) {
@@ -99,8 +103,8 @@ class Consumer {
     for (int i = 0; i < block_.products; ++i) {
       const bool again = i == block_.segments;  // the first segment, with the bound of the last
       const int at = again ? 0 : i, segment = block_.first_segment + at;
+      StartWithBias(sum, block_.bias + at * kSegment * 2);
       Multiply(i, products, sum);
-      AddBias(sum, block_.bias + at * kSegment + thread_ % 4 * 2);
       upper.Look(sum), lower.Look(sum);
       if (!again) upper.Read(sum, segment), lower.Read(sum, segment);
       if (i > 0 || block_.products == 1) upper.Select(sum, segment), lower.Select(sum, segment);
@@ -119,16 +123,18 @@ class Consumer {
   // The products of the block's segment i. Warpgroups take turns: the tensor cores work for one, while the others read.
   __device__ void Multiply(int i, Products& products, Accumulators& sum) const {
     if (kGroups > 1 && i + group_ > 0) NamedBarrier(kTurn + group_, 256);
-    products.Start(sum);
+    products.Start(sum, kRemembered > 0);
     const bool last = i + 1 == block_.products && group_ + 1 == kGroups;
     if (kGroups > 1 && !last) NamedBarrierArrive(kTurn + (group_ + 1) % kGroups, 256);
     products.Finish(sum);
   }
-  __device__ static void AddBias(Accumulators& sum, const float* bias) {
+  // Of two columns for both rows of a thread at once: a read, no additions.
+  __device__ void StartWithBias(Accumulators& sum, const float* bias) const {
+    const float4* fours = reinterpret_cast<const float4*>(bias) + thread_ % 4;
 #pragma unroll
     for (int j = 0; j < kSegment / 8; ++j) {
-      const float2 b = *reinterpret_cast<const float2*>(bias + 8 * j);
-      sum[4 * j] += b.x, sum[4 * j + 1] += b.y, sum[4 * j + 2] += b.x, sum[4 * j + 3] += b.y;
+      const float4 four = fours[4 * j];
+      sum[4 * j] = four.x, sum[4 * j + 1] = four.y, sum[4 * j + 2] = four.z, sum[4 * j + 3] = four.w;
     }
   }
   // The rows as they are multiplied, for the targets; each block of those that have them stores a part.

@@ -67,16 +67,17 @@ struct Parameters {
 // Largest values of a row that each of the four threads that share it remembers; k is at most four times that.
 constexpr int RememberedFor(int64_t k) { return k == 0 ? 0 : k <= 12 ? 3 : 8; }
 
-// Shared memory from a multiple of 1024 on: rows | ring | gamma, beta | bias of the block | barriers.
+// Shared memory from a multiple of 1024 on: rows | ring | gamma, beta | bias of the block | barriers. The bias of the k
+// best is there twice, see Consumer::StartWithBias.
 struct SharedLayout {
   int ring, gamma, bias, barriers, bytes;
 };
-constexpr SharedLayout LayoutOf(int K, int row_groups, int stages, int segments) {
+constexpr SharedLayout LayoutOf(int K, int row_groups, int stages, int segments, int k) {
   SharedLayout layout{};
   layout.ring = row_groups * kBlockRows * K * 2;
   layout.gamma = layout.ring + stages * kStageBytes;
   layout.bias = layout.gamma + 2 * K * 4;
-  layout.barriers = layout.bias + segments * kSegment * 4;
+  layout.barriers = layout.bias + segments * kSegment * (k == 0 ? 4 : 8);
   layout.bytes = layout.barriers + (2 * kMaxStages + 1) * 8;
   return layout;
 }

@@ -40,7 +40,7 @@ struct Block {
     segments = p.segments * (part + 1) / p.splits - first_segment;
     products = segments + (p.k > 0 && segments > 1 ? 1 : 0);
     a = shared + ((1024 - (SharedAddress(shared) & 1023)) & 1023);
-    const SharedLayout layout = LayoutOf(kK, kGroups, p.stages, segments);
+    const SharedLayout layout = LayoutOf(kK, kGroups, p.stages, segments, p.k);
     ring = a + layout.ring;
     gamma = reinterpret_cast<float*>(a + layout.gamma);
     bias = reinterpret_cast<float*>(a + layout.bias);
@@ -150,7 +150,8 @@ class Multiplier {
   __device__ Multiplier(const Parameters& p, const Block<kK, kGroups>& block, const uint8_t* rows)
       : sharing_(p.sharing), block_(block), rows_(TileDescriptor(rows)) {}
 
-  __device__ void Start(Accumulators& sum) {
+  // Onto what `sum` holds, or from zero.
+  __device__ void Start(Accumulators& sum, bool onto) {
 #pragma unroll
     for (int part = 0; part < kStagesEach; ++part) {
       BarrierWait(&block_.full[stage_], parity_);
@@ -160,7 +161,7 @@ class Multiplier {
 #pragma unroll
       for (int k = 0; k < kStageK / 16; ++k) {
         Wgmma<T, kSegment>::SS(sum, rows + k / 4 * (kRowTileBytes >> 4) + k % 4 * 2,
-                               w + k / 4 * (kBoxBytes >> 4) + k % 4 * 2, part + k > 0);
+                               w + k / 4 * (kBoxBytes >> 4) + k % 4 * 2, onto || part + k > 0);
       }
       WgmmaCommit();
       if (++stage_ == block_.stages) stage_ = 0, parity_ ^= 1;

@@ -46,10 +46,13 @@ class RowReader {
   }
   // What of a segment may be among the k best.
   __device__ void Select(const Accumulators& logits, int segment) const {
-    const Group first = SelectHalf<0>(logits, segment), second = SelectHalf<1>(logits, segment);
     if (!exists_) return;
-    *reinterpret_cast<float4*>(p_.groups + groups_ + segment * kSegmentGroups) =
-        make_float4(first.largest, __int_as_float(first.element), second.largest, __int_as_float(second.element));
+    const float first = fmaxf(parts_[0], parts_[1]), second = fmaxf(parts_[2], parts_[3]);
+    const uint32_t reach = fmaxf(first, second) >= bound_ ? Reaching(logits) : 0;
+    const int group = groups_ + segment * kSegmentGroups;
+    const int element = Element<0>(logits, reach & 0xFFFF, group), other = Element<1>(logits, reach >> 16, group + 1);
+    *reinterpret_cast<float4*>(p_.groups + group) =
+        make_float4(first, __int_as_float(element), second, __int_as_float(other));
   }
 
  private:
@@ -75,7 +78,7 @@ class RowReader {
   }
   // A bound that k columns reach. The four threads of a row remember 12 values or 32, each of another column: the third
   // smallest of them or, for a k that leaves no two out, the smallest. With the smallest for every k twice as many
-  // groups were kept, and a group's four stores took ten clocks of the multiprocessor (H100).
+  // groups were kept, and a group's four stores take about ten clocks of the multiprocessor (H100).
   __device__ float ReachedByK() const {
     float least[3] = {largest_[kRemembered - 1], largest_[kRemembered - 2], largest_[kRemembered - 3]};
     LeastOfBoth(least, 1);
@@ -108,28 +111,27 @@ class RowReader {
       p_.sums[segment * p_.rows + row_] = make_float2(largest_scale, sum);
     }
   }
-  template <int kHalf>
-  __device__ Group SelectHalf(const Accumulators& logits, int segment) const {
-    Group group{fmaxf(parts_[2 * kHalf], parts_[2 * kHalf + 1]), kNoElement};
-    if (!exists_ || !(group.largest >= bound_)) return group;
-    // Two chains, which do not wait for each other.
-    uint32_t below[2] = {0xFFFFFFFF, 0xFFFFFFFF};
+  // A bit for each of the thread's columns. Four chains, which do not wait for each other.
+  __device__ uint32_t Reaching(const Accumulators& logits) const {
+    uint32_t below[4] = {};
 #pragma unroll
-    for (int i = kGroup / 2 - 1; i >= 0; --i) {
-      below[0] = 2 * below[0] + IsLess(At(logits, kHalf * kGroup + i), bound_);
-      below[1] = 2 * below[1] + IsLess(At(logits, kHalf * kGroup + kGroup / 2 + i), bound_);
+    for (int i = kColumns / 4 - 1; i >= 0; --i) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) below[j] = 2 * below[j] + IsLess(At(logits, kColumns / 4 * j + i), bound_);
     }
-    const uint32_t reach = ~(below[1] << kGroup / 2 | (below[0] & ((1U << kGroup / 2) - 1)));
-    group.element = 31 - __clz(static_cast<int>(reach));
-    if ((reach & (reach - 1)) == 0) return group;
-    group.element = kSeveral;
-    float4* kept = reinterpret_cast<float4*>(p_.kept + (groups_ + segment * kSegmentGroups + kHalf) * kGroup);
+    return ~(below[3] << 24 | below[2] << 16 | below[1] << 8 | below[0]);
+  }
+  // Of a group, by the bits of its columns.
+  template <int kHalf>
+  __device__ int Element(const Accumulators& logits, uint32_t reach, int group) const {
+    if ((reach & (reach - 1)) == 0) return 31 - __clz(static_cast<int>(reach));  // -1: none
+    float4* kept = reinterpret_cast<float4*>(p_.kept + group * kGroup);
 #pragma unroll
     for (int i = 0; i < kGroup / 4; ++i) {
       const int at = kHalf * kGroup + 4 * i;
       kept[i] = make_float4(At(logits, at), At(logits, at + 1), At(logits, at + 2), At(logits, at + 3));
     }
-    return group;
+    return kSeveral;
   }
 
   const Parameters& p_;
