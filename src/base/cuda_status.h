@@ -11,7 +11,7 @@
 namespace ting {
 
 // Whether a process that got this error can use the device no more: every later call repeats it. Memory that a kernel
-// should not have touched is among them; the other GPUs of the process go on.
+// should not have touched is among them.
 inline bool LosesGpu(cudaError_t error) {
   switch (error) {
     case cudaErrorDevicesUnavailable:
@@ -33,11 +33,20 @@ inline bool LosesGpu(cudaError_t error) {
   }
 }
 
+// The error by which the GPU was lost, or none. Another thread may have lost it, and what this one hears of that
+// depends on the call: a library's own code, say. A thread that captures is not told.
+inline cudaError_t GpuLoss() {
+  const cudaError_t error = cudaStreamQuery(cudaStreamPerThread);
+  (void)cudaGetLastError();
+  return LosesGpu(error) ? error : cudaSuccess;
+}
+
 // Running out of memory and losing the device have codes of their own. The runtime forgets the error, so that a later
 // look at the last one does not find it again.
 inline Status CudaErrorStatus(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return Status();
   (void)cudaGetLastError();
+  if (const cudaError_t loss = GpuLoss(); loss != cudaSuccess) error = loss;
   if (error == cudaErrorMemoryAllocation) {
     return ResourceExhausted("the GPU is out of memory ({}); use a smaller batch or raise --gpu-memory", what);
   }

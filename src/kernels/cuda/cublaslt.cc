@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <iterator>
 
+#include "base/cuda_status.h"
 #include "base/status_macros.h"
 #include "kernels/cuda/tunable.h"
 
@@ -37,6 +38,7 @@ namespace {
 Status Check(cublasStatus_t status, const char* what) {
   if (status == CUBLAS_STATUS_SUCCESS) return Status();
   if (status == CUBLAS_STATUS_ALLOC_FAILED) return ResourceExhausted("cuBLASLt is out of memory ({})", what);
+  TING_RETURN_IF_ERROR(CudaErrorStatus(GpuLoss(), what));
   return Internal("cuBLASLt: error {} in {}", static_cast<int>(status), what);
 }
 

@@ -16,6 +16,8 @@ Result<cudaGraphExec_t> RecordGraph(cudaStream_t stream, const std::function<Sta
   Status made = CudaStatus(ended, "recording a step");
   if (status.ok() && made.ok()) made = CudaStatus(cudaGraphInstantiate(&executable, graph, 0), "recording a step");
   if (graph != nullptr) cudaGraphDestroy(graph);
+  // A call that is recorded may hear of a lost GPU by another name, cuBLASLt's for instance.
+  if (!status.ok()) TING_CUDA_RETURN_IF_ERROR(cudaStreamSynchronize(stream));
   TING_RETURN_IF_ERROR(status);
   TING_RETURN_IF_ERROR(made);
   return executable;
