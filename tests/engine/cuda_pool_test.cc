@@ -6,7 +6,10 @@
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
+#include <chrono>
 #include <cstdio>
+#include <functional>
+#include <future>
 
 #include "tests/engine/golden_set.h"
 #include "tests/engine/gpu_fault.h"
@@ -85,19 +88,17 @@ TEST_F(CudaPoolTest, BlankSkipIsTheSameOnTheCpu) {
   EXPECT_EQ(Run("cuda:0", 2, decode, false), Run("cpu", 1, decode, false));
 }
 
-// Takes its GPU away at one of its batches.
-class BreakingRecognizer : public Recognizer {
+// Does something before each of its batches.
+class HookedRecognizer : public Recognizer {
  public:
   using Recognizer::Recognize;
-  BreakingRecognizer(std::unique_ptr<Recognizer> inner, int ordinal, int at)
-      : inner_(std::move(inner)), ordinal_(ordinal), at_(at) {}
+  HookedRecognizer(std::unique_ptr<Recognizer> inner, std::function<void()> hook)
+      : inner_(std::move(inner)), hook_(std::move(hook)) {}
   const ModelInfo& info() const override { return inner_->info(); }
   Result<std::unique_ptr<Recognizer>> Clone() override { return inner_->Clone(); }
   std::vector<RecognitionResult> Recognize(std::span<const Audio> batch, const DecodeOptions& options,
                                            StageTimes* times) override {
-    if (++calls_ == at_) {
-      EXPECT_TRUE(testing::BreakGpu(ordinal_));
-    }
+    hook_();
     return inner_->Recognize(batch, options, times);
   }
   Result<std::vector<float>> Features(const Audio& audio) override { return inner_->Features(audio); }
@@ -110,8 +111,7 @@ class BreakingRecognizer : public Recognizer {
 
  private:
   std::unique_ptr<Recognizer> inner_;
-  const int ordinal_, at_;
-  int calls_ = 0;
+  const std::function<void()> hook_;
 };
 
 // Ends the process, as its GPU is broken. 0: every recording has its text, and the loss of `lost` was told; 1: all that
@@ -120,11 +120,20 @@ class BreakingRecognizer : public Recognizer {
                               const std::string& other) {
   const std::string lost_name = "cuda:" + std::to_string(lost);
   std::vector<RecognizerPool::Lane> lanes;
+  std::promise<void> broken;
+  const std::shared_future<void> is_broken = broken.get_future().share();
+  const auto break_gpu = [&, calls = 0]() mutable {
+    if (++calls != at) return;
+    EXPECT_TRUE(testing::BreakGpu(lost));
+    broken.set_value();
+  };
   auto breaking = std::move(Recognizer::Load(set.model_dir, On(lost_name))).value();
   lanes.push_back({std::move(breaking->Clone()).value(), lost_name});
-  lanes.push_back({std::make_unique<BreakingRecognizer>(std::move(breaking), lost, at), lost_name});
+  lanes.push_back({std::make_unique<HookedRecognizer>(std::move(breaking), break_gpu), lost_name});
+  // Not before: it could be done with everything.
+  const auto wait = [&] { is_broken.wait_for(std::chrono::minutes(1)); };
   auto expected = std::move(Recognizer::Load(set.model_dir, On(other))).value();
-  lanes.push_back({std::move(expected->Clone()).value(), other});
+  lanes.push_back({std::make_unique<HookedRecognizer>(std::move(expected->Clone()).value(), wait), other});
   RecognizedBatch whole;
   whole.results = expected->Recognize(audio, {});
   const std::vector<std::string> texts = LinesOf({whole}, false);
