@@ -25,10 +25,10 @@ Result<EncodeFunction> FindEncode() {
   return reinterpret_cast<EncodeFunction>(function);
 }
 
-CUtensorMapSwizzle SwizzleOf(int columns) {
-  return columns == 64   ? CU_TENSOR_MAP_SWIZZLE_128B
-         : columns == 32 ? CU_TENSOR_MAP_SWIZZLE_64B
-                         : CU_TENSOR_MAP_SWIZZLE_NONE;
+CUtensorMapSwizzle SwizzleOf(int bytes) {
+  return bytes == 128  ? CU_TENSOR_MAP_SWIZZLE_128B
+         : bytes == 64 ? CU_TENSOR_MAP_SWIZZLE_64B
+                       : CU_TENSOR_MAP_SWIZZLE_NONE;
 }
 
 // Innermost dimension first; its elements lie side by side.
@@ -37,19 +37,19 @@ Result<CUtensorMap> EncodeMap(TmaType type, const void* data, const int64_t (&si
                               const int64_t (&strides)[kRank - 1], const int (&box)[kRank]) {
   static const Result<EncodeFunction> encode = FindEncode();
   TING_RETURN_IF_ERROR(encode.status());
-  const bool half = type != TmaType::kF32;
+  const int element_bytes = type == TmaType::kF32 ? 4 : 2;
   const CUtensorMapDataType types[] = {CU_TENSOR_MAP_DATA_TYPE_FLOAT16, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
                                        CU_TENSOR_MAP_DATA_TYPE_FLOAT32};
   cuuint64_t map_sizes[kRank], map_strides[kRank - 1];
   cuuint32_t map_box[kRank], steps[kRank];
   for (int i = 0; i < kRank; ++i) {
     map_sizes[i] = static_cast<cuuint64_t>(sizes[i]), map_box[i] = static_cast<cuuint32_t>(box[i]), steps[i] = 1;
-    if (i > 0) map_strides[i - 1] = static_cast<cuuint64_t>(strides[i - 1]) * (half ? 2 : 4);
+    if (i > 0) map_strides[i - 1] = static_cast<cuuint64_t>(strides[i - 1] * element_bytes);
   }
   CUtensorMap map;
   const CUresult result =
       (*encode)(&map, types[static_cast<int>(type)], kRank, const_cast<void*>(data), map_sizes, map_strides, map_box,
-                steps, CU_TENSOR_MAP_INTERLEAVE_NONE, half ? SwizzleOf(box[0]) : CU_TENSOR_MAP_SWIZZLE_NONE,
+                steps, CU_TENSOR_MAP_INTERLEAVE_NONE, SwizzleOf(box[0] * element_bytes),
                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result == CUDA_SUCCESS) return map;
   return Internal("no tensor map of rank {} with rows of {} elements, {} apart, and boxes of {} x {} (driver error {})",
@@ -97,8 +97,14 @@ Result<CUtensorMap> MakeTensorMap(TmaType type, const void* data, int64_t rows, 
 
 Result<CUtensorMap> MakeTilesMap(TmaType type, const void* data, int64_t rows, int64_t columns, int box_rows,
                                  int box_tiles) {
-  const int64_t sizes[] = {64, rows, columns / 64}, strides[] = {columns, 64};
-  const int box[] = {64, box_rows, box_tiles};
+  return MakeTilesMap(type, data, rows, columns, columns, box_rows, box_tiles);
+}
+
+Result<CUtensorMap> MakeTilesMap(TmaType type, const void* data, int64_t rows, int64_t columns, int64_t row_stride,
+                                 int box_rows, int box_tiles) {
+  const int width = type == TmaType::kF32 ? 32 : 64;
+  const int64_t sizes[] = {width, rows, columns / width}, strides[] = {row_stride, width};
+  const int box[] = {width, box_rows, box_tiles};
   return EncodeMap<3>(type, data, sizes, strides, box);
 }
 

@@ -92,5 +92,8 @@ Result<CUtensorMap> MakeTensorMap(TmaType type, const void* data, int64_t rows, 
 // rows of box_tiles neighbouring tiles, each swizzled, one after the other; its coordinates are 0, row and tile.
 Result<CUtensorMap> MakeTilesMap(TmaType type, const void* data, int64_t rows, int64_t columns, int box_rows,
                                  int box_tiles);
+// The same of rows that are row_stride elements apart; f32 tiles have 32 columns, 128 bytes as well.
+Result<CUtensorMap> MakeTilesMap(TmaType type, const void* data, int64_t rows, int64_t columns, int64_t row_stride,
+                                 int box_rows, int box_tiles);
 
 }  // namespace ting::cuda

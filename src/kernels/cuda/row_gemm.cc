@@ -171,15 +171,32 @@ int Log2(int power) {
   return log;
 }
 
+// Of the weight-stationary form with f32 results: a copy brings 64 columns of W's rows of a block, or a tile's rows of
+// x or the residual.
+Status MakeFloatMaps(const RowGemmArguments& a, TmaType type, RowGemmParameters& p) {
+  using stationary::kBlockN, stationary::kK, stationary::kTileRows;
+  TING_ASSIGN_OR_RETURN(p.w, MakeTensorMap(type, a.weight, a.N, a.K, a.K, kBlockN, 64));
+  TING_ASSIGN_OR_RETURN(p.a, MakeTilesMap(type, a.x, a.M, a.K, a.x_stride, kTileRows, kK / 64));
+  if (a.residual == nullptr) return Status();
+  TING_ASSIGN_OR_RETURN(p.residual_tiles,
+                        MakeTilesMap(TmaType::kF32, a.residual, a.M, a.N, a.residual_stride, kTileRows, kBlockN / 32));
+  return Status();
+}
+
+Status MakeMaps(const RowGemmArguments& a, const RowGemmConfig& config, TmaType type, RowGemmParameters& p) {
+  if (IsStationary(config) && a.output == RowGemmOutput::kFloat) return MakeFloatMaps(a, type, p);
+  TING_ASSIGN_OR_RETURN(p.w, MakeTensorMap(type, a.weight, a.N, a.K, a.K, config.tile_n / config.share, 64));
+  if (a.x == nullptr) return Status();
+  const bool resident = a.K <= kRowGemmResidentK;
+  const int box_rows = IsStationary(config) ? stationary::kTileRows : resident ? config.rows : 64;
+  TING_ASSIGN_OR_RETURN(p.a, MakeTensorMap(type, a.x, a.M, a.K, a.x_stride, box_rows, 64));
+  return Status();
+}
+
 Result<RowGemmParameters> MakeParameters(const RowGemmArguments& a, const RowGemmConfig& config) {
   const TmaType type = a.type == HalfType::kF16 ? TmaType::kF16 : TmaType::kBF16;
   RowGemmParameters p{};
-  TING_ASSIGN_OR_RETURN(p.w, MakeTensorMap(type, a.weight, a.N, a.K, a.K, config.tile_n / config.share, 64));
-  const bool resident = a.K <= kRowGemmResidentK;
-  if (a.x != nullptr) {
-    const int box_rows = IsStationary(config) ? stationary::kTileRows : resident ? config.rows : 64;
-    TING_ASSIGN_OR_RETURN(p.a, MakeTensorMap(type, a.x, a.M, a.K, a.x_stride, box_rows, 64));
-  }
+  TING_RETURN_IF_ERROR(MakeMaps(a, config, type, p));
   p.rows = RowGemmRows(config, a.K);
   p.x_f32 = a.x_f32, p.gamma = a.gamma, p.beta = a.beta, p.bias = a.bias, p.residual = a.residual;
   p.y = a.y, p.scatter = a.scatter, p.num_rows = a.num_rows;
@@ -300,12 +317,13 @@ Status SupportsRowGemm(const RowGemmArguments& arguments) {
 namespace {
 
 unsigned ThreadsOf(const RowGemmArguments& a, const RowGemmConfig& config) {
-  if (IsStationary(config)) return stationary::kThreads;
+  const bool is_float = a.output == RowGemmOutput::kFloat;
+  if (IsStationary(config)) return is_float ? stationary::kFloatThreads : stationary::kThreads;
   return static_cast<unsigned>(RowGemmThreads(config.groups, a.K <= kRowGemmResidentK));
 }
 uint32_t SharedBytes(const RowGemmArguments& a, const RowGemmConfig& config, int stages) {
   if (!IsStationary(config)) return RowGemmSharedLayout(config, a.K, stages).total_bytes;
-  return a.output == RowGemmOutput::kFloat ? stationary::Shared<true>::kBytes : stationary::Shared<false>::kBytes;
+  return a.output == RowGemmOutput::kFloat ? stationary::SharedFloat::kBytes : stationary::Shared::kBytes;
 }
 
 }  // namespace

@@ -73,8 +73,9 @@ struct RowGemmArguments {
 
 // How a product is cut. A block owns tiles_per_block tiles of tile_n columns, one after the other. K <= 512: of `rows`
 // rows, and two warpgroups take the tiles in turn. K > 512: of 64 * groups rows, each warpgroup has its own.
-// With four groups the weight-stationary form: a block keeps W's 4 * 64 columns and `rows` rows pass by. It takes
-// K = 256, multiples of 256 columns, and for f32 output T rows and 16-byte aligned ones of y and residual.
+// With four groups the weight-stationary form: a block keeps W's 4 * 64 columns and `rows` rows pass by; for f32 output
+// an equal share of the rows that there are. It takes K = 256, multiples of 256 columns, and for f32 output T rows and
+// 16-byte aligned ones of y and residual.
 struct RowGemmConfig {
   int groups = 1;           // warpgroups: 1, 2; 4
   int tile_n = 64;          // 32, 64, 128

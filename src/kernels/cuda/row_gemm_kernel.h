@@ -41,7 +41,8 @@ struct RowGemmParameters {
   float scale;
   Activation activation;
   bool starts_next;
-  bool fours;  // four floats of y and of the residual may be accessed at once
+  bool fours;                  // four floats of y and of the residual may be accessed at once
+  CUtensorMap residual_tiles;  // of the weight-stationary form, in tiles of 32 columns
 };
 
 // Where A lies and who sums: see row_gemm_kernel.cuh.

@@ -6,8 +6,9 @@
 // first operand of transposed products (the order of summation is the same). Rows pass by in tiles of 32, so that
 // reads, norms, products and writes of different tiles overlap, in loops short enough for cold instruction caches.
 //   rows       two warpgroups fetch f32 rows in units of 16 and normalise them into tiles of A; or one lane copies tiles
-//              of A, and a warp units of the residual
+//              of A
 //   columns    four warpgroups, each 64 columns: multiply a tile, store it
+// The form for f32 results is in row_gemm_stationary_float.cuh.
 // What bounds it (H100): of f32 rows the norm, whose passes of four rows took a warp 2,200 clocks, nearly all latency;
 // to read gamma and beta ahead took 570 clocks off a tile. The columns' warpgroups wait most of the time, and three
 // blocks normalise the same rows if N = 768. What went before: one warpgroup of rows beside all of W in the others'
@@ -18,14 +19,14 @@
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/row_gemm_kernel.cuh"
 #include "kernels/cuda/row_gemm_stationary_epilogue.cuh"
+#include "kernels/cuda/row_gemm_stationary_float.cuh"
 #include "kernels/cuda/wgmma.cuh"
 
 namespace ting::cuda::stationary {
 
 // What a block works on, and where its shared memory lies.
-template <bool kFloat>
 struct Block {
-  using Layout = Shared<kFloat>;
+  using Layout = Shared;
   static constexpr int kTiles = Layout::kTiles, kUnits = Layout::kUnits, kFirstUnits = Layout::kFirstUnits;
 
   __device__ Block(const RowGemmParameters& p, uint8_t* shared_memory)
@@ -50,7 +51,7 @@ struct Block {
   __device__ uint64_t* FullW(int group) const { return Barrier(group); }
   __device__ uint64_t* FullA(int place) const { return Barrier(kGroups + place); }
   __device__ uint64_t* EmptyA(int place) const { return FullA(kTiles + place); }
-  // Of the rows that a warp fetches for itself; of the residual, for all, those of warp 0.
+  // Of the rows that a warp fetches for itself.
   __device__ uint64_t* FullUnit(int place, int warp) const { return EmptyA(kTiles + 4 * place + warp); }
   __device__ uint64_t* EmptyUnit(int place) const { return FullUnit(kUnits, place); }
   __device__ uint64_t* HeldW() const { return EmptyUnit(kUnits); }  // in registers, so that its place is free
@@ -60,20 +61,9 @@ struct Block {
   uint8_t* const shared;
 };
 
-// The place of the i-th of things that pass through `count` places.
-struct Place {
-  int place = 0;
-  uint32_t parity = 0;
-  __device__ void Next(int count) {
-    if (++place == count) place = 0, parity ^= 1;
-  }
-};
-
-template <typename T, RowGemmOutput kOutput>
+template <typename T>
 class RowWarp {
  public:
-  static constexpr bool kFloat = kOutput == RowGemmOutput::kFloat;
-  using Block = stationary::Block<kFloat>;
   __device__ RowWarp(const RowGemmParameters& p, const Block& block)
       : p_(p),
         block_(block),
@@ -82,16 +72,13 @@ class RowWarp {
 
   __device__ void Run() {
     if (warp_ == 0) Start();
-    if (!kFloat && p_.gamma == nullptr) {  // v * 1 + 0
+    if (p_.gamma == nullptr) {  // v * 1 + 0
       for (int k = 32 * warp_ + lane_; k < kK; k += kRowGroups * 128) block_.Gamma()[k] = 1, block_.Gamma()[kK + k] = 0;
     }
     __syncthreads();
     WaitForPreviousKernel();
-    if constexpr (!kFloat) {
-      if (p_.x_f32 != nullptr) return NormaliseRows();
-    }
+    if (p_.x_f32 != nullptr) return NormaliseRows();
     if (warp_ == 0) CopyTiles();
-    if (kFloat && warp_ == 1 && p_.residual != nullptr) CopyResidual();
     __syncwarp();
   }
 
@@ -195,29 +182,6 @@ class RowWarp {
                 block_.row0 + tile * kTileRows);
     }
   }
-  __device__ void CopyResidual() const {
-    const int first = min(2 * block_.Tiles(p_, p_.M), Block::kUnits);
-#pragma unroll 1
-    for (int unit = 0; unit < first; ++unit) {
-      if (unit == Block::kFirstUnits) BarrierWait(block_.HeldW(), 0);
-      FetchResidual(unit, unit);
-    }
-    const int units = 2 * block_.Tiles(p_, RowLimit(p_));
-    Place at;
-#pragma unroll 1
-    for (int unit = Block::kUnits; unit < units; ++unit) {
-      BarrierWait(block_.EmptyUnit(at.place), at.parity);
-      FetchResidual(unit, at.place);
-      at.Next(Block::kUnits);
-    }
-    for (int unit = units; unit < first; ++unit) BarrierWait(block_.FullUnit(unit, 0), 0);
-  }
-  __device__ void FetchResidual(int unit, int place) const {
-    const int row = kUnitRows * unit + lane_;
-    const bool wanted = lane_ < kUnitRows && row < p_.rows && block_.row0 + row < p_.M;
-    Fetch(wanted, block_.Unit(place) + lane_ * kPitch,
-          p_.residual + (block_.row0 + row) * p_.residual_stride + block_.column0, block_.FullUnit(place, 0));
-  }
 
   const RowGemmParameters& p_;
   const Block& block_;
@@ -228,8 +192,6 @@ class RowWarp {
 template <typename T, RowGemmOutput kOutput>
 class ColumnGroup {
  public:
-  static constexpr bool kFloat = kOutput == RowGemmOutput::kFloat;
-  using Block = stationary::Block<kFloat>;
   __device__ ColumnGroup(const RowGemmParameters& p, const Block& block)
       : p_(p),
         block_(block),
@@ -249,11 +211,7 @@ class ColumnGroup {
       epilogue_.FindScatteredRows(row0);
       Sums sum;
       Multiply(sum);
-      if constexpr (kFloat) {
-        StoreFloats(sum, row0, limit - row0);
-      } else {
-        epilogue_.StoreHalf(sum, block_.Staging(warp_ / 4, tile % 2), row0, limit - row0);
-      }
+      epilogue_.StoreHalf(sum, block_.Staging(warp_ / 4, tile % 2), row0, limit - row0);
     }
   }
 
@@ -293,20 +251,6 @@ class ColumnGroup {
     if (lane_ == 0) BarrierArrive(block_.EmptyA(tile_.place));
     tile_.Next(Block::kTiles);
   }
-  __device__ void StoreFloats(const Sums& sum, int row0, int count) {
-    float* units[2];
-    uint64_t* empty[2];
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      units[i] = block_.Unit(unit_.place), empty[i] = block_.EmptyUnit(unit_.place);
-      if (p_.residual != nullptr) BarrierWait(block_.FullUnit(unit_.place, 0), unit_.parity);
-      unit_.Next(Block::kUnits);
-    }
-    epilogue_.StoreFloats(sum, units, row0, count);
-    FenceAsyncProxy();
-    __syncwarp();
-    if (lane_ == 0) BarrierArrive(empty[0]), BarrierArrive(empty[1]);
-  }
 
   const RowGemmParameters& p_;
   const Block& block_;
@@ -314,16 +258,15 @@ class ColumnGroup {
   Epilogue<T, kOutput> epilogue_;
   uint32_t w_[kHeldSteps][4];
   Place tile_;  // the next of A
-  Place unit_;  // the next of the residual
 };
 
 template <typename T, RowGemmOutput kOutput>
 __global__ void __launch_bounds__(kThreads, 1) Kernel(const __grid_constant__ RowGemmParameters p) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ uint8_t shared[];
-  const Block<kOutput == RowGemmOutput::kFloat> block(p, shared);
+  const Block block(p, shared);
   if (threadIdx.x >= kGroups * 128) {
-    RowWarp<T, kOutput>(p, block).Run();
+    RowWarp<T>(p, block).Run();
   } else {
     ColumnGroup<T, kOutput>(p, block).Run();
   }
@@ -332,8 +275,8 @@ __global__ void __launch_bounds__(kThreads, 1) Kernel(const __grid_constant__ Ro
 
 template <typename T>
 RowGemmKernelFunction FindKernel(RowGemmOutput output) {
-  if (output == RowGemmOutput::kHalf) return Kernel<T, RowGemmOutput::kHalf>;
-  return output == RowGemmOutput::kGlu ? Kernel<T, RowGemmOutput::kGlu> : Kernel<T, RowGemmOutput::kFloat>;
+  if (output == RowGemmOutput::kFloat) return FloatKernel<T>;
+  return output == RowGemmOutput::kGlu ? Kernel<T, RowGemmOutput::kGlu> : Kernel<T, RowGemmOutput::kHalf>;
 }
 
 }  // namespace ting::cuda::stationary

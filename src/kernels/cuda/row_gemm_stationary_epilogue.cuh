@@ -1,9 +1,9 @@
 // src/kernels/cuda/row_gemm_stationary_epilogue.cuh
 // SPDX-License-Identifier: Apache-2.0
 //
-// From the transposed sums of a warpgroup, 64 columns of 32 rows, to y. Thread t holds, of columns 16 * (t / 32) +
-// t % 32 / 4 and 8 further on, rows 2 * (t % 4) and the next in every 8. The warpgroup leaves rows in shared memory and
-// reads them back row by row, so that what it stores is whole lines.
+// From the transposed sums of a warpgroup, 64 columns of 32 rows, to 16-bit results. Thread t holds, of columns
+// 16 * (t / 32) + t % 32 / 4 and 8 further on, rows 2 * (t % 4) and the next in every 8. The warpgroup leaves rows in
+// shared memory and reads them back row by row, so that what it stores is whole lines.
 #pragma once
 
 #include "kernels/cuda/device_math.cuh"
@@ -37,27 +37,7 @@ class Epilogue {
     }
   }
 
-  // `count` rows from `row0` on, which have been added to what units[0] and [1] hold of them: the residual.
-  __device__ void StoreFloats(const Sums& sum, float* const (&units)[2], int row0, int count) const {
-    const int n = column0_ % kBlockN + Column();
-#pragma unroll
-    for (int i = 0; i < kTileRows / 8; ++i) {
-      float* at = units[i / 2] + (8 * (i % 2) + 2 * (thread_ % 4)) * kPitch + n;
-      Add(at, sum[4 * i] + bias0_), Add(at + kPitch, sum[4 * i + 1] + bias0_);
-      Add(at + 8, sum[4 * i + 2] + bias1_), Add(at + kPitch + 8, sum[4 * i + 3] + bias1_);
-    }
-    Meet();
-    const int row = thread_ / 16, column = 4 * (thread_ % 16);
-    float* y = static_cast<float*>(p_.y) + (row0 + row) * p_.y_stride + column0_ + column;
-#pragma unroll
-    for (int i = 0; i < kTileRows / 8; ++i) {
-      const float* from = units[i / 2] + (8 * (i % 2) + row) * kPitch + column0_ % kBlockN + column;
-      const float4 v = *reinterpret_cast<const float4*>(from);
-      if (8 * i + row < count) *reinterpret_cast<float4*>(y + 8 * i * p_.y_stride) = v;
-    }
-  }
-
-  // kHalf and kGlu. The group's two `staging` areas take turns, so that one meeting is enough.
+  // The group's two `staging` areas take turns, so that one meeting is enough.
   __device__ void StoreHalf(Sums& sum, uint8_t* staging, int row0, int count) const {
 #pragma unroll
     for (int i = 0; i < kTileRows / 2; ++i) sum[i] += i % 4 < 2 ? bias0_ : bias1_;
@@ -84,9 +64,6 @@ class Epilogue {
   __device__ void Meet() const { NamedBarrier(barrier_, 128); }
   __device__ int Column() const { return thread_ / 32 * 16 + thread_ % 32 / 4; }
   __device__ int RowOf(int pass) const { return 128 / kLanes * pass + thread_ / kLanes; }
-  __device__ void Add(float* residual, float v) const {
-    *residual = fmaf(p_.scale, v, p_.residual != nullptr ? *residual : 0.0F);
-  }
   // 16 bytes of a staged row of 128; rows that differ modulo 8 have them in different banks.
   __device__ static uint8_t* Sixteen(uint8_t* staging, int row, int index) {
     return staging + row * 128 + ((index ^ (row & 7)) << 4);
