@@ -10,18 +10,13 @@
 // Bounds of a chunk of both slices, in clocks: 2,048 of tensor cores; of shared memory 1,024 for weights to arrive,
 // 1,024 to read them and 256 for half of X. Measured on an H100 (7,936 rows, 1,980 MHz): 3,000, without turns 3,400,
 // without activations 2,700, without products 1,900.
-#include "kernels/cuda/fused_ffn_sums.cuh"
+#include "kernels/cuda/fused_ffn_alone.cuh"
 #include "kernels/cuda/fused_ffn_warp_rows.cuh"
 
 namespace ting::cuda::ffn {
 namespace {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-
-struct Barriers {
-  uint64_t full[kMaxStages], empty[kMaxStages];
-  uint64_t vectors;  // an arrival of two warps
-};
 
 // Of every chunk, W1 [2][64 units, 64] of one half of the depth and of the other, and W2 [128 columns, 64 units] of one
 // half of the columns and of the other.
@@ -144,32 +139,9 @@ __device__ __forceinline__ void FinishPairedRows(const float (&acc)[128], const 
   FinishStaged(rows, own, room + (2 * partner + 1) * kRoom, x);
 }
 
-__device__ __forceinline__ void ProducerRole(const Arguments& arguments, const Ring& ring, const Place& place,
-                                             Barriers* barriers, int warp, int lane) {
-  const int group = warp - kWarps;
-  const bool leader = group < 2 && lane == 0;
-  GroupProducer<PairedOrder> producer(arguments, ring, place, group);
-  if (leader) {
-    producer.LoadFirst();
-    producer.PrefetchRest(static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x));
-  } else if (group >= 2) {
-    CopiesAsyncWait();
-    __syncwarp();
-    if (lane == 0) BarrierArrive(&barriers->vectors);
-  }
-  __syncwarp();
-  WaitForPreviousKernel();
-  if (!leader) return;
-  if (place.first_row < ValidRows(arguments)) {
-    producer.LoadRest();
-  } else {
-    producer.AwaitFirst();
-  }
-}
-
 template <typename T, Activation kActivation>
 __device__ __forceinline__ void ConsumerRole(const Arguments& arguments, const Ring& ring, const Place& place,
-                                             uint8_t* shared, Barriers* barriers, const float* vectors, int warp,
+                                             uint8_t* shared, LoneBarriers* barriers, const float* vectors, int warp,
                                              int lane) {
   uint8_t* x_tiles = shared + kBarrierBytes;
   WaitForPreviousKernel();
@@ -193,9 +165,8 @@ __device__ __forceinline__ void ConsumerRole(const Arguments& arguments, const R
 template <typename T, Activation kActivation>
 __global__ void __launch_bounds__(kThreads, 1) PairedKernel(const __grid_constant__ Arguments arguments) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  constexpr int kReaders = 4;  // warps of a stage
   extern __shared__ __align__(1024) uint8_t shared[];
-  Barriers* barriers = reinterpret_cast<Barriers*>(shared);
+  LoneBarriers* barriers = reinterpret_cast<LoneBarriers*>(shared);
   float* vectors = reinterpret_cast<float*>(shared + arguments.layout.vectors);
   const Ring ring{barriers->full, barriers->empty, shared + arguments.layout.ring, arguments.stages};
   const int warp = __shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / 32, 0);  // uniform, for the compiler
@@ -205,27 +176,12 @@ __global__ void __launch_bounds__(kThreads, 1) PairedKernel(const __grid_constan
   const int first_unit = slice == 0 ? 0 : arguments.units / 2;
   const int last_unit = slice == 0 ? arguments.units / 2 : arguments.units;
   const Place place{slice, first_unit * 2, (last_unit - first_unit) * 2, 0, first_row, first_row};
+  const Place both{0, 0, arguments.units * 2, 0, first_row, first_row};
 
-  if (warp == kWarps) {
-    if (lane < kMaxStages) {
-      BarrierInit(&ring.full[lane], 1);
-      BarrierInit(&ring.empty[lane], kReaders);
-    } else if (lane == kMaxStages) {
-      BarrierInit(&barriers->vectors, 2);
-    }
-    BarrierInitFence();
-  } else if (threadIdx.x == kConsumers + 32) {
-    TmaPrefetchMap(&arguments.w1);
-    TmaPrefetchMap(&arguments.w2);
-  } else if (warp >= kWarps + 2) {
-    // Before the weights, behind which they would arrive. Those of both slices.
-    const Place both{0, 0, arguments.units * 2, 0, first_row, first_row};
-    StartVectors(arguments, both, vectors, static_cast<int>(threadIdx.x) - kConsumers - 64, 64);
-  }
-  __syncthreads();
+  StartAlone(arguments, ring, both, barriers, vectors, warp, lane);
   if (warp >= kWarps) {
     RegistersDown<24>();
-    ProducerRole(arguments, ring, place, barriers, warp, lane);
+    ProduceAlone<PairedOrder>(arguments, ring, place, barriers, warp, lane);
   } else {
     RegistersUp<240>();
     ConsumerRole<T, kActivation>(arguments, ring, place, shared, barriers, vectors, warp, lane);

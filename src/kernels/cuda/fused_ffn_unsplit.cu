@@ -11,6 +11,7 @@
 // Bound by shared memory: of a unit, 64 products of 64 x kRows x 16 read 2 KB of weights and 32 bytes a row each, and
 // weights arrive by 128 KB; with 80 rows 3,500 clocks, where the tensor cores need 2,560. Measured on an H100: 3,700
 // with relu, 4,400 with swish, whose activation takes longer than the products behind it.
+#include "kernels/cuda/fused_ffn_alone.cuh"
 #include "kernels/cuda/fused_ffn_sums.cuh"
 #include "kernels/cuda/fused_ffn_transposed.cuh"
 
@@ -18,11 +19,6 @@ namespace ting::cuda::ffn {
 namespace {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-
-struct Barriers {
-  uint64_t full[kMaxStages], empty[kMaxStages];
-  uint64_t vectors;  // an arrival of two warps
-};
 
 struct UnsplitOrder {
   __device__ __forceinline__ static int Count(const Place& place) { return 2 * place.chunks; }
@@ -178,32 +174,9 @@ class UnsplitEnd {
   const int tile_rows_, warp_, lane_;
 };
 
-__device__ __forceinline__ void ProducerRole(const Arguments& arguments, const Ring& ring, const Place& place,
-                                             Barriers* barriers, int warp, int lane) {
-  const int group = warp - kWarps;
-  const bool leader = group < 2 && lane == 0;
-  GroupProducer<UnsplitOrder> producer(arguments, ring, place, group);
-  if (leader) {
-    producer.LoadFirst();
-    producer.PrefetchRest(static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x));
-  } else if (group >= 2) {
-    CopiesAsyncWait();
-    __syncwarp();
-    if (lane == 0) BarrierArrive(&barriers->vectors);
-  }
-  __syncwarp();
-  WaitForPreviousKernel();
-  if (!leader) return;
-  if (place.first_row < ValidRows(arguments)) {
-    producer.LoadRest();
-  } else {
-    producer.AwaitFirst();
-  }
-}
-
 template <typename T, Activation kActivation, int kRows>
 __device__ __forceinline__ void ConsumerRole(const Arguments& arguments, const Ring& ring, const Place& place,
-                                             uint8_t* shared, Barriers* barriers, const float* vectors, int warp,
+                                             uint8_t* shared, LoneBarriers* barriers, const float* vectors, int warp,
                                              int lane) {
   uint8_t* x_tiles = shared + kBarrierBytes;
   WaitForPreviousKernel();
@@ -232,9 +205,8 @@ __device__ __forceinline__ void ConsumerRole(const Arguments& arguments, const R
 template <typename T, Activation kActivation, int kRows>
 __global__ void __launch_bounds__(kThreads, 1) UnsplitKernel(const __grid_constant__ Arguments arguments) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  constexpr int kReaders = 4;  // warps of a stage
   extern __shared__ __align__(1024) uint8_t shared[];
-  Barriers* barriers = reinterpret_cast<Barriers*>(shared);
+  LoneBarriers* barriers = reinterpret_cast<LoneBarriers*>(shared);
   float* vectors = reinterpret_cast<float*>(shared + arguments.layout.vectors);
   const Ring ring{barriers->full, barriers->empty, shared + arguments.layout.ring, arguments.stages};
   const int first_row = static_cast<int>(blockIdx.x) * kRows;
@@ -242,24 +214,9 @@ __global__ void __launch_bounds__(kThreads, 1) UnsplitKernel(const __grid_consta
   const int warp = __shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / 32, 0);  // uniform, for the compiler
   const int lane = static_cast<int>(threadIdx.x) % 32;
 
-  if (warp == kWarps) {
-    if (lane < kMaxStages) {
-      BarrierInit(&ring.full[lane], 1);
-      BarrierInit(&ring.empty[lane], kReaders);
-    } else if (lane == kMaxStages) {
-      BarrierInit(&barriers->vectors, 2);
-    }
-    BarrierInitFence();
-  } else if (threadIdx.x == kConsumers + 32) {
-    TmaPrefetchMap(&arguments.w1);
-    TmaPrefetchMap(&arguments.w2);
-  } else if (warp >= kWarps + 2) {
-    // Before the weights, behind which they would arrive.
-    StartVectors(arguments, place, vectors, static_cast<int>(threadIdx.x) - kConsumers - 64, 64);
-  }
-  __syncthreads();
+  StartAlone(arguments, ring, place, barriers, vectors, warp, lane);
   if (warp >= kWarps) {
-    ProducerRole(arguments, ring, place, barriers, warp, lane);
+    ProduceAlone<UnsplitOrder>(arguments, ring, place, barriers, warp, lane);
   } else {
     ConsumerRole<T, kActivation, kRows>(arguments, ring, place, shared, barriers, vectors, warp, lane);
   }
