@@ -20,7 +20,7 @@
 #include "kernels/cuda/row_gemm_kernel.cuh"
 #include "kernels/cuda/row_gemm_stationary_epilogue.cuh"
 #include "kernels/cuda/row_gemm_stationary_float.cuh"
-#include "kernels/cuda/wgmma.cuh"
+#include "kernels/cuda/row_gemm_stationary_tile.cuh"
 
 namespace ting::cuda::stationary {
 
@@ -210,14 +210,12 @@ class ColumnGroup {
       const int row0 = block_.row0 + tile * kTileRows;
       epilogue_.FindScatteredRows(row0);
       Sums sum;
-      Multiply(sum);
+      MultiplyTile<T>(block_, w_, warp_ / 4, lane_, tile_, sum);
       epilogue_.StoreHalf(sum, block_.Staging(warp_ / 4, tile % 2), row0, limit - row0);
     }
   }
 
  private:
-  static constexpr int kHeldSteps = kHeldK / 16;
-
   __device__ void HoldWeights() {
     const int group = warp_ / 4, row = warp_ % 4 * 16 + lane_ % 16;
     BarrierWait(block_.FullW(group), 0);
@@ -229,34 +227,12 @@ class ColumnGroup {
     __syncwarp();
     if (lane_ == 0) BarrierArrive(block_.HeldW());
   }
-  // The next tile.
-  __device__ void Multiply(Sums& sum) {
-    BarrierWait(block_.FullA(tile_.place), tile_.parity);
-    const uint64_t a = TileDescriptor(block_.A(tile_.place));
-    const uint64_t w = TileDescriptor(block_.Weight(kHeldK / kTileColumns, warp_ / 4));
-    constexpr int kTileStep = kTileRows * kSwizzleRowBytes >> 4, kWeightStep = kGroups * kWeightTileBytes >> 4;
-    WgmmaFence();
-#pragma unroll
-    for (int k = 0; k < kK / 16; ++k) {
-      const uint64_t rows = a + (k / 4) * kTileStep + (k % 4) * 2;
-      if (k < kHeldSteps) {
-        Wgmma<T, kTileRows>::RS(sum, w_[k % kHeldSteps], rows, k > 0);
-      } else {
-        Wgmma<T, kTileRows>::SS(sum, w + (k - kHeldSteps) / 4 * kWeightStep + (k % 4) * 2, rows, true);
-      }
-    }
-    WgmmaCommit();
-    WgmmaWait<0>();
-    WgmmaHold(sum);
-    if (lane_ == 0) BarrierArrive(block_.EmptyA(tile_.place));
-    tile_.Next(Block::kTiles);
-  }
 
   const RowGemmParameters& p_;
   const Block& block_;
   const int warp_, lane_;
   Epilogue<T, kOutput> epilogue_;
-  uint32_t w_[kHeldSteps][4];
+  HeldWeights w_;
   Place tile_;  // the next of A
 };
 

@@ -12,18 +12,9 @@
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/row_gemm_kernel.cuh"
 #include "kernels/cuda/row_gemm_stationary_float_epilogue.cuh"
-#include "kernels/cuda/wgmma.cuh"
+#include "kernels/cuda/row_gemm_stationary_tile.cuh"
 
 namespace ting::cuda::stationary {
-
-// The place of the i-th of things that pass through `count` places.
-struct Place {
-  int place = 0;
-  uint32_t parity = 0;
-  __device__ void Next(int count) {
-    if (++place == count) place = 0, parity ^= 1;
-  }
-};
 
 // Where things lie in the block's shared memory.
 struct FloatBlock {
@@ -166,14 +157,12 @@ class FloatColumns {
 #pragma unroll 1
     for (int tile = 0; tile < tiles; ++tile) {
       float sum[kTileRows / 2];
-      Multiply(sum);
+      MultiplyTile<T>(block_, w_, warp_ / 4, lane_, tile_, sum);
       Store(sum, rows.Row(tile), rows.Count(tile));
     }
   }
 
  private:
-  static constexpr int kHeldSteps = kHeldK / 16;
-
   __device__ void HoldWeights() {
     const int group = warp_ / 4, row = warp_ % 4 * 16 + lane_ % 16;
 #pragma unroll
@@ -184,28 +173,6 @@ class FloatColumns {
     FenceAsyncProxy();
     __syncwarp();
     if (lane_ == 0) BarrierArrive(block_.HeldW());
-  }
-  // The next tile.
-  __device__ void Multiply(float (&sum)[kTileRows / 2]) {
-    BarrierWait(block_.FullA(tile_.place), tile_.parity);
-    const uint64_t a = TileDescriptor(block_.A(tile_.place));
-    const uint64_t w = TileDescriptor(block_.Weight(kHeldK / kTileColumns, warp_ / 4));
-    constexpr int kTileStep = kTileRows * kSwizzleRowBytes >> 4, kWeightStep = kBlockN * kSwizzleRowBytes >> 4;
-    WgmmaFence();
-#pragma unroll
-    for (int k = 0; k < kK / 16; ++k) {
-      const uint64_t rows = a + (k / 4) * kTileStep + (k % 4) * 2;
-      if (k < kHeldSteps) {
-        Wgmma<T, kTileRows>::RS(sum, w_[k % kHeldSteps], rows, k > 0);
-      } else {
-        Wgmma<T, kTileRows>::SS(sum, w + (k - kHeldSteps) / 4 * kWeightStep + (k % 4) * 2, rows, true);
-      }
-    }
-    WgmmaCommit();
-    WgmmaWait<0>();
-    WgmmaHold(sum);
-    if (lane_ == 0) BarrierArrive(block_.EmptyA(tile_.place));
-    tile_.Next(FloatBlock::kTiles);
   }
   __device__ void Store(const float (&sum)[kTileRows / 2], int row0, int count) {
     if (p_.residual != nullptr) BarrierWait(block_.FullResidual(residual_.place), residual_.parity);
@@ -220,7 +187,7 @@ class FloatColumns {
   const FloatBlock& block_;
   const int warp_, lane_;
   FloatEpilogue epilogue_;
-  uint32_t w_[kHeldSteps][4];
+  HeldWeights w_;
   Place tile_, residual_;  // the next of A and of the residual
 };
 
