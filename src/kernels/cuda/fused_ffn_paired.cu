@@ -178,7 +178,7 @@ __global__ void __launch_bounds__(kThreads, 1) PairedKernel(const __grid_constan
   const Place place{slice, first_unit * 2, (last_unit - first_unit) * 2, 0, first_row, first_row};
   const Place both{0, 0, arguments.units * 2, 0, first_row, first_row};
 
-  StartAlone(arguments, ring, both, barriers, vectors, warp, lane);
+  StartBlock(arguments, ring, both, &barriers->vectors, 0, vectors, warp, lane);
   if (warp >= kWarps) {
     RegistersDown<24>();
     ProduceAlone<PairedOrder>(arguments, ring, place, barriers, warp, lane);

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // How weights reach the fused feed-forward kernels: through a ring of stages in shared memory, from producers to
-// warpgroups.
+// warpgroups; and how a block starts that has a producer for each warpgroup.
 #pragma once
 
 #include "kernels/cuda/fused_ffn_rows.cuh"
@@ -107,6 +107,29 @@ class GroupProducer {
   int next_ = 0;
   Cursor cursor_;
 };
+
+// Inits the barriers of the ring and of the vectors, which have an arrival of two warps, and `others` behind that one;
+// asks for the vectors of `place`. All threads of the block return together.
+__device__ __forceinline__ void StartBlock(const Arguments& arguments, const Ring& ring, const Place& place,
+                                           uint64_t* vectors_barrier, int others, float* vectors, int warp, int lane) {
+  constexpr int kReaders = 4;  // warps of a stage
+  if (warp == kWarps) {
+    if (lane < kMaxStages) {
+      BarrierInit(&ring.full[lane], 1);
+      BarrierInit(&ring.empty[lane], kReaders);
+    } else if (lane <= kMaxStages + others) {
+      BarrierInit(vectors_barrier + (lane - kMaxStages), lane == kMaxStages ? 2 : 1);
+    }
+    BarrierInitFence();
+  } else if (threadIdx.x == kConsumers + 32) {
+    TmaPrefetchMap(&arguments.w1);
+    TmaPrefetchMap(&arguments.w2);
+  } else if (warp >= kWarps + 2) {
+    // Before the weights, behind which they would arrive.
+    StartVectors(arguments, place, vectors, static_cast<int>(threadIdx.x) - kConsumers - 64, 64);
+  }
+  __syncthreads();
+}
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL
 

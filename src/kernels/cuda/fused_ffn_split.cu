@@ -201,7 +201,6 @@ __device__ __forceinline__ void ConsumerRole(const Arguments& arguments, const R
 template <typename T, Activation kActivation, int kRows>
 __global__ void __launch_bounds__(kThreads, 1) SplitKernel(const __grid_constant__ Arguments arguments) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  constexpr int kReaders = 4;  // warps of a stage
   extern __shared__ __align__(1024) uint8_t shared[];
   Barriers* barriers = reinterpret_cast<Barriers*>(shared);
   float* vectors = reinterpret_cast<float*>(shared + arguments.layout.vectors);
@@ -210,22 +209,7 @@ __global__ void __launch_bounds__(kThreads, 1) SplitKernel(const __grid_constant
   const int warp = __shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / 32, 0);  // uniform, for the compiler
   const int lane = static_cast<int>(threadIdx.x) % 32;
 
-  if (warp == kWarps) {
-    if (lane < kMaxStages) {
-      BarrierInit(&ring.full[lane], 1);
-      BarrierInit(&ring.empty[lane], kReaders);
-    } else if (lane < kMaxStages + 3) {
-      BarrierInit(&barriers->vectors + (lane - kMaxStages), lane == kMaxStages ? 2 : 1);
-    }
-    BarrierInitFence();
-  } else if (threadIdx.x == kConsumers + 32) {
-    TmaPrefetchMap(&arguments.w1);
-    TmaPrefetchMap(&arguments.w2);
-  } else if (warp >= kWarps + 2) {
-    // Before the weights, behind which they would arrive.
-    StartVectors(arguments, place, vectors, static_cast<int>(threadIdx.x) - kConsumers - 64, 64);
-  }
-  __syncthreads();
+  StartBlock(arguments, ring, place, &barriers->vectors, 2, vectors, warp, lane);
   ClusterArriveRelaxed();  // a release would wait for what the descriptors' prefetch reads
   if (warp >= kWarps) {
     ProducerRole<kRows>(arguments, ring, place, barriers, warp, lane);

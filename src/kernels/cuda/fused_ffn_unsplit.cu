@@ -214,7 +214,7 @@ __global__ void __launch_bounds__(kThreads, 1) UnsplitKernel(const __grid_consta
   const int warp = __shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / 32, 0);  // uniform, for the compiler
   const int lane = static_cast<int>(threadIdx.x) % 32;
 
-  StartAlone(arguments, ring, place, barriers, vectors, warp, lane);
+  StartBlock(arguments, ring, place, &barriers->vectors, 0, vectors, warp, lane);
   if (warp >= kWarps) {
     ProduceAlone<UnsplitOrder>(arguments, ring, place, barriers, warp, lane);
   } else {
