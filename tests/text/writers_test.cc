@@ -88,7 +88,7 @@ TEST(WritersTest, WrittenKeysAreThoseOfTheLines) {
     EXPECT_THAT(Write(format, MakeResult(), key), ::testing::StartsWith("a_b_\xff "));
   }
   EXPECT_EQ(MakeResultWriter(ResultFormat::kJsonl)->WrittenKey(key),
-            nlohmann::json::parse(Write(ResultFormat::kJsonl, MakeResult(), key))["key"]);
+            nlohmann::json::parse(Write(ResultFormat::kJsonl, MakeResult(), key))["key"].get<std::string>());
   EXPECT_EQ(MakeResultWriter(ResultFormat::kJsonl)->WrittenKey("你 \"好\""), "你 \"好\"");
 }
 
