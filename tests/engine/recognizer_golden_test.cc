@@ -2,83 +2,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // From a sound file to n-best lists, against PyTorch WeNet: tokens, order, times and scores of every mode, on each
-// backend, one utterance at a time and all in one batch.
+// device, one utterance at a time and all in one batch.
+#include "tests/engine/recognizer_golden_test.h"
+
 #include <fmt/format.h>
-#include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cmath>
-
-#include "tests/engine/golden_set.h"
-
-namespace ting {
-namespace {
-
-using testing::GoldenSet;
-
-struct Case {
-  const char* model;  // "shipped", or a model of TING_SHARED
-  const char* backend;
-};
-
-void PrintTo(const Case& c, std::ostream* out) { *out << c.model << " on " << c.backend; }
-
-std::vector<int32_t> Ids(const Hypothesis& hypothesis) {
-  std::vector<int32_t> ids;
-  for (const TokenSpan& token : hypothesis.tokens) ids.push_back(token.id);
-  return ids;
-}
-
-std::vector<int32_t> Frames(const Hypothesis& hypothesis) {
-  std::vector<int32_t> frames;
-  for (const TokenSpan& token : hypothesis.tokens) frames.push_back(token.peak_frame);
-  return frames;
-}
-
-class RecognizerGoldenTest : public ::testing::TestWithParam<Case> {
- protected:
-  void SetUp() override {
-    const bool shipped = std::string(GetParam().model) == "shipped";
-    if (!shipped) TING_REQUIRE_SHARED();
-    set_ = shipped ? testing::ShippedGoldens() : testing::SharedGoldens(GetParam().model);
-    ASSERT_EQ(set_.audio.size(), set_.recordings.size());
-    RecognizerOptions options;
-    options.device = GetParam().backend;
-    auto recognizer = Recognizer::Load(set_.model_dir, options);
-    ASSERT_TRUE(recognizer.ok()) << recognizer.status().ToString();
-    recognizer_ = std::move(recognizer).value();
-  }
-
-  std::vector<RecognitionResult> Run(DecodeMode mode) {
-    DecodeOptions options;
-    options.mode = mode;
-    options.nbest = options.beam;
-    return recognizer_->Recognize(set_.audio, options);
-  }
-
-  // PyTorch's goldens start from torchaudio's f32 features; ours are computed in f64 and differ from those by up to
-  // 1e-3 in quiet frames, which moves a score that sums a hundred frames by a few 1e-3. From equal features the chain
-  // is tighter: models_test (log-probabilities) and decoders_test (scores from log-probabilities).
-  static constexpr double kScoreTolerance = 5e-3;
-
-  // The tokens of `actual` are those of the golden at the same place, unless two scores there are nearly equal.
-  void ExpectSameOrder(const std::string& what, const std::vector<Hypothesis>& actual,
-                       const std::vector<std::vector<int32_t>>& tokens, const std::vector<double>& scores) {
-    ASSERT_EQ(actual.size(), tokens.size()) << what;
-    for (size_t n = 0; n < tokens.size(); ++n) {
-      EXPECT_NEAR(actual[n].score, scores[n], kScoreTolerance) << what << " rank " << n;
-      if (Ids(actual[n]) == tokens[n]) continue;
-      const double gap =
-          std::min(n > 0 ? scores[n - 1] - scores[n] : 1e30, n + 1 < scores.size() ? scores[n] - scores[n + 1] : 1e30);
-      const bool last = n + 1 == tokens.size();  // what was cut off below it is not in the golden
-      EXPECT_TRUE(gap < kScoreTolerance || last)
-          << what << " rank " << n << ": other tokens, and no near-tie (gap " << gap << ")";
-    }
-  }
-
-  GoldenSet set_;
-  std::unique_ptr<Recognizer> recognizer_;
-};
+namespace ting::testing {
 
 TEST_P(RecognizerGoldenTest, Greedy) {
   const auto results = Run(DecodeMode::kGreedy);
@@ -149,16 +78,10 @@ TEST_P(RecognizerGoldenTest, BatchOfOneEqualsTheBatch) {
     for (size_t i = 0; i < set_.audio.size(); ++i) {
       const auto alone = recognizer_->Recognize({&set_.audio[i], 1}, options);
       EXPECT_EQ(alone[0].nbest[0].text, together[i].nbest[0].text) << set_.recordings[i];
-      // No row's bits depend on the other rows, on either backend.
+      // No row's bits depend on the other rows, on any device.
       EXPECT_EQ(alone[0].nbest[0].score, together[i].nbest[0].score) << set_.recordings[i];
     }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, RecognizerGoldenTest,
-                         ::testing::Values(Case{"shipped", "ref"}, Case{"shipped", "cpu"}, Case{"tiny", "cpu"},
-                                           Case{"aishell", "cpu"}, Case{"u2pp", "cpu"}),
-                         [](const auto& info) { return std::string(info.param.model) + "_" + info.param.backend; });
-
-}  // namespace
-}  // namespace ting
+}  // namespace ting::testing

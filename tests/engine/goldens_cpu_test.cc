@@ -1,0 +1,23 @@
+// tests/engine/goldens_cpu_test.cc
+// SPDX-License-Identifier: Apache-2.0
+//
+// The backends that run on the CPU against PyTorch WeNet's goldens.
+#include "tests/engine/recognizer_golden_test.h"
+#include "tests/engine/reduced_golden_test.h"
+
+namespace ting::testing {
+
+INSTANTIATE_TEST_SUITE_P(Cpu, RecognizerGoldenTest,
+                         ::testing::Values(GoldenCase{"shipped", "ref"}, GoldenCase{"shipped", "cpu"},
+                                           GoldenCase{"tiny", "cpu"}, GoldenCase{"aishell", "cpu"},
+                                           GoldenCase{"u2pp", "cpu"}),
+                         NameOf);
+
+INSTANTIATE_TEST_SUITE_P(Cpu, ReducedGoldenTest,
+                         ::testing::Values(ReducedCase{"shipped", "cpu", Precision::kBF16, "bf16", 0.03, 0.005, 1},
+                                           ReducedCase{"tiny", "cpu", Precision::kBF16, "bf16", 0.03, 0.005, 3},
+                                           ReducedCase{"aishell", "cpu", Precision::kBF16, "bf16", 0.03, 0.005, 3},
+                                           ReducedCase{"u2pp", "cpu", Precision::kBF16, "bf16", 0.03, 0.005, 3}),
+                         NameOfReduced);
+
+}  // namespace ting::testing

@@ -1,0 +1,44 @@
+// tests/engine/goldens_cuda_test.cc
+// SPDX-License-Identifier: Apache-2.0
+//
+// A GPU against PyTorch WeNet's goldens. In f32 all is held to what the CPU is held to; batches of one are compared
+// with larger ones bit for bit, in batch-invariant mode.
+#include "tests/engine/recognizer_golden_test.h"
+#include "tests/engine/reduced_golden_test.h"
+#include "tests/support/cuda_device.h"
+
+namespace ting::testing {
+namespace {
+
+std::string MissingGpu() {
+  int devices = 0;
+  const cudaError_t error = cudaGetDeviceCount(&devices);
+  return error == cudaSuccess && devices > 0 ? "" : std::string("no GPU: ") + cudaGetErrorString(error);
+}
+
+// tf32 keeps as many bits as f16.
+constexpr ReducedCase On(const char* model, Precision precision, const char* name) {
+  if (precision == Precision::kBF16) return {model, "cuda", precision, name, 0.03, 0.005, 3, MissingGpu};
+  return {model, "cuda", precision, name, 0.004, 0.001, 1, MissingGpu};
+}
+
+}  // namespace
+
+INSTANTIATE_TEST_SUITE_P(Cuda, RecognizerGoldenTest,
+                         ::testing::Values(GoldenCase{"shipped", "cuda", MissingGpu},
+                                           GoldenCase{"tiny", "cuda", MissingGpu},
+                                           GoldenCase{"aishell", "cuda", MissingGpu},
+                                           GoldenCase{"u2pp", "cuda", MissingGpu}),
+                         NameOf);
+
+INSTANTIATE_TEST_SUITE_P(Cuda, ReducedGoldenTest,
+                         ::testing::Values(On("shipped", Precision::kF16, "f16"),
+                                           On("shipped", Precision::kTF32, "tf32"),
+                                           On("shipped", Precision::kBF16, "bf16"),
+                                           On("aishell", Precision::kF16, "f16"),
+                                           On("aishell", Precision::kTF32, "tf32"),
+                                           On("aishell", Precision::kBF16, "bf16"), On("u2pp", Precision::kF16, "f16"),
+                                           On("u2pp", Precision::kTF32, "tf32"), On("u2pp", Precision::kBF16, "bf16")),
+                         NameOfReduced);
+
+}  // namespace ting::testing
