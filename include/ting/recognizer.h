@@ -83,7 +83,7 @@ class Recognizer {
 
   virtual const ModelInfo& info() const = 0;
 
-  // Another recogniser of this model on this device, for another thread: it shares the weights. On a GPU two or three
+  // Another recogniser of this model on this device, for another thread: it shares the weights. On a GPU up to eight
   // of them keep the device busy while the CPU packs audio and writes text.
   virtual Result<std::unique_ptr<Recognizer>> Clone() = 0;
 

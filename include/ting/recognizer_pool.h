@@ -37,7 +37,7 @@
 namespace ting {
 
 struct PoolOptions {
-  int lanes = 0;  // of each device; 0: one on the CPU, three on a GPU
+  int lanes = 0;  // of each device; 0: one on the CPU, eight on a GPU
 };
 
 // A batch is closed before it would hold more; a longer recording is a batch of its own.

@@ -34,7 +34,7 @@ class BenchCommand : public Command {
            "  ting bench -m model.ting --clips list.tsv --batch 16 --threads 2 --passes 5 --json\n"
            "  ting bench -m model.ting --clips list.tsv --mode greedy --profile\n"
            "  ting bench --random-weights aishell --stages 1,8,16,64 --device cuda --precision f16\n"
-           "  ting bench -m model.ting --clips list.tsv --device cuda --precision f16 --batch 64 --lanes 3\n"
+           "  ting bench -m model.ting --clips list.tsv --device cuda --precision f16 --batch 64 --lanes 8\n"
            "  ting bench -m model.ting --clips list.tsv --lengths test_lengths.tsv --sort --batch 64 --device cuda\n"
            "  ting bench -m model.ting --clips list.tsv --sort --batch 256 --batch-seconds 335 --device cuda\n"
            "  ting bench --random-weights u2pp --stages 1,64 --device cuda --precision f16 --trace trace.json\n";

@@ -92,7 +92,7 @@ void AddDeviceOptions(CLI::App& app, ModelOptions& options) {
 
 void AddLanesOption(CLI::App& app, ModelOptions& options) {
   app.add_option("--lanes", options.pool.lanes,
-                 "recognisers of each device, which take batches in turn; 0: one on the CPU, three on a GPU")
+                 "recognisers of each device, which take batches in turn; 0: one on the CPU, eight on a GPU")
       ->check(CLI::Range(0, 64))
       ->capture_default_str();
 }
