@@ -230,7 +230,7 @@ std::vector<KernelCase> SubsampleCases() {
       {"conv2d", 80, 144, 144, {60}},    {"conv2d2", 23, 4, 7, {7, 30, 8}},    {"conv2d2", 80, 36, 36, {11}},
       {"conv2d6", 80, 36, 36, {11, 47}}, {"conv2d6", 23, 5, 4, {12, 11, 60}},  {"conv2d8", 80, 36, 36, {15, 64}},
       {"conv2d8", 40, 4, 9, {16, 31}},   {"conv2d", 80, 17, 33, {19, 20, 21}}, {"conv2d", 80, 64, 48, {7, 31, 12}},
-      {"conv2d", 41, 128, 32, {8, 45}},
+      {"conv2d", 41, 128, 32, {8, 45}},  {"conv2d", 41, 64, 128, {2060, 30}},
   };
   CaseList list("subsample_conv2d");
   for (const Shape& shape : shapes) {

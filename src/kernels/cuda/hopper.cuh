@@ -94,6 +94,15 @@ __device__ inline void TmaLoad3d(void* target, const CUtensorMap* map, uint64_t*
       "l"(map), "r"(SharedAddress(barrier)), "r"(x), "r"(y), "r"(z)
       : "memory");
 }
+// A box that nobody else will read: it is the first to leave L2 again, so that what lies there may stay.
+__device__ inline void TmaLoad3dOnce(void* target, const CUtensorMap* map, uint64_t* barrier, int x, int y, int z) {
+  constexpr uint64_t kEvictFirst = 0x12F0000000000000;  // as createpolicy.fractional.L2::evict_first makes it
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint"
+      " [%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(SharedAddress(target)),
+      "l"(map), "r"(SharedAddress(barrier)), "r"(x), "r"(y), "r"(z), "l"(kEvictFirst)
+      : "memory");
+}
 // A box on its way into L2.
 __device__ inline void TmaPrefetch2d(const CUtensorMap* map, int x, int y) {
   asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global [%0, {%1, %2}];" ::"l"(map), "r"(x), "r"(y) : "memory");

@@ -7,6 +7,7 @@
 
 #include "base/status_macros.h"
 #include "kernels/cuda/cublaslt_tuning.h"
+#include "kernels/cuda/long_product.h"
 #include "kernels/cuda/row_gemm_tuning.h"
 
 namespace ting::cuda {
@@ -39,8 +40,17 @@ Result<RowProduct> RowProduct::Create(CudaBackend& backend, const RowProductSpec
   TING_ASSIGN_OR_RETURN(product.matrix_, backend.Matrix(spec.linear, spec.key, order));
   TING_ASSIGN_OR_RETURN(product.norm_, backend.Norm(spec.norm));
   TING_ASSIGN_OR_RETURN(product.post_, backend.Norm(spec.post));
+  product.long_ = product.IsLong(spec);
   product.AddTunable();
   return product;
+}
+
+bool RowProduct::IsLong(const RowProductSpec& spec) const {
+  const bool alone = spec.alone && x_stored_ && post_.gamma == nullptr;
+  if (road_ != Road::kHopper || !alone || backend_->options().batch_invariant) return false;
+  RowGemmArguments a = HopperArguments();
+  a.x = matrix_.data;  // any pointer
+  return SupportsLongProduct(a).ok();
 }
 
 void RowProduct::AddTunable() {
@@ -109,6 +119,7 @@ Status RowProduct::RunHopper(const KernelContext& context, const void* x, const 
   a.y = y, a.residual = residual, a.scatter = scatter;
   const cudaStream_t stream = StreamOf(context).handle();
   const int multiprocessors = backend_->properties().multiProcessorCount;
+  if (long_ && PrefersLongProduct(a)) return LongProduct(a, ChooseLongProduct(a, multiprocessors), stream);
   TING_RETURN_IF_ERROR(RowGemm(a, TunedRowGemmConfig(a, tuning_, multiprocessors, backend_->tuning()), stream));
   if (post_.gamma == nullptr) return Status();
   auto* rows = static_cast<float*>(y);

@@ -36,6 +36,7 @@ struct RowProductSpec {
   Output output = Output::kFloat;
   Activation activation = Activation::kNone;  // of kStored
   float scale = 1;                            // of kFloat
+  bool alone = false;                         // of kFloat: there is never a residual
   NormParams post;
   bool starts_next = false;  // a feed-forward comes next (row_gemm.h)
   std::string key;           // names the weight where `linear` is a temporary copy; empty: its address does
@@ -67,6 +68,8 @@ class RowProduct {
         scale_(spec.scale),
         starts_next_(spec.starts_next) {}
   void AddTunable();  // tells the tuner of the product
+  // Whether long_product takes steps of many rows. Not in batch-invariant mode, as its sums depend on their number.
+  bool IsLong(const RowProductSpec& spec) const;
   // row_gemm's arguments that are the same in every step.
   RowGemmArguments HopperArguments() const;
   // Whether row_gemm reads f32 rows itself.
@@ -88,6 +91,7 @@ class RowProduct {
   DeviceMatrix matrix_;
   DeviceNorm norm_, post_;
   TuningProduct tuning_;
+  bool long_ = false;
 };
 
 // The rows of a node's first input.

@@ -110,7 +110,7 @@ Result<SubsampleParts> MakeParts(const OpDesc& desc, Road road) {
   CudaBackend& backend = BackendOf(desc);
   // y = scale * (W x + b): the product's own scale.
   RowProductSpec spec;
-  spec.linear = params.out, spec.x_stored = true, spec.scale = params.scale;
+  spec.linear = params.out, spec.x_stored = true, spec.scale = params.scale, spec.alone = true;
   TING_ASSIGN_OR_RETURN(RowProduct out, RowProduct::Create(backend, spec, road));
   SubsampleParts parts{&backend, params, {}, std::move(out)};
   for (const LinearParams& conv : params.convs) {
