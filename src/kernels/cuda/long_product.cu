@@ -4,9 +4,9 @@
 // The kernel of long_product. A block is one or two warpgroups that multiply, 64 rows each, and two warps whose first
 // lanes fill a ring of x and one of W. The blocks of a cluster that have the segments of one tile leave their sums in
 // their shared memory and finish equal shares of its rows.
-// What bounds it (H100, inside the model): the tensor cores at 7,936 rows (26 of 37 us; 4 us until the first of x is
-// there, 5 us for the exchange, at 8 bytes a clock); L2 for fewer. x is the first to leave L2 again: half of what the
-// convolutions left there would otherwise be thrown out before it is read (39 us against 48).
+// What bounds it (H100, inside the model): the tensor cores at 7,936 rows (25 of 36 us; 3 us until the first of x is
+// there, about 3 us for the exchange of sums); L2 for fewer. x is the first to leave L2 again: what the convolutions
+// left there would otherwise be thrown out before it is read (39 us against 48).
 // Tried without gain: W for two tiles of rows by multicast; clusters of six to eight, of which one ran after the rest.
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/long_product_kernel.h"
@@ -146,9 +146,9 @@ class Consumer {
 
   // This block's share of the tile's rows.
   __device__ void Finish(int limit) const {
-    if (p_.split == 1) FinishRows<1, 8>(limit);
-    if (p_.split == 2) FinishRows<2, 8>(limit);
-    if (p_.split == 3) FinishRows<3, 4>(limit);
+    if (p_.split == 1) FinishRows<1, 2>(limit);
+    if (p_.split == 2) FinishRows<2, 2>(limit);
+    if (p_.split == 3) FinishRows<3, 1>(limit);
   }
 
  private:
@@ -185,7 +185,8 @@ class Consumer {
     }
   }
 
-  // The blocks take strips of rows in turn; the sums of kTogether strips are on their way at once.
+  // The blocks take strips of rows in turn; the sums of kTogether strips are on their way at once. Few of them: the
+  // exchange is bound by throughput, and the code runs cold (four times as many took 1.5 us longer).
   template <int kSplit, int kTogether>
   __device__ void FinishRows(int limit) const {
 #pragma unroll 1
