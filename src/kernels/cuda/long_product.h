@@ -8,9 +8,8 @@
 //            aligned bias and rows of y. Lengths, aliasing and execution are row_gemm's
 // Numerics   K is cut into config.split segments, whose sums are added in ascending order: an element's bits depend on
 //            the split alone, which the choice makes depend on the number of rows
-// Why        x is far larger than W: row_gemm, whose bits are the same however it is cut, keeps a second set of sums
-// and
-//            so has smaller tiles, for which x and W pass from L2 to the multiprocessors more often. It stays the
+// Why        x is far larger than W: row_gemm, whose bits are the same however it is cut, keeps a second set of sums,
+//            so that its tiles are smaller and x and W pass from L2 to the multiprocessors more often. It stays the
 //            faster one for few rows, whose K it cuts finer
 #pragma once
 
