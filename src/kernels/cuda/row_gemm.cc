@@ -110,11 +110,14 @@ Status CheckDevice(int* multiprocessors) {
   return Status();
 }
 
-int64_t RowBlocks(const RowGemmArguments& a, const RowGemmConfig& config) {
-  return CeilDiv(CeilDiv(a.M, RowGemmRows(config, a.K)), config.share) * config.share;
-}
 int64_t ColumnBlocks(const RowGemmArguments& a, const RowGemmConfig& config) {
   return CeilDiv(CeilDiv(a.N, config.tile_n), config.tiles_per_block);
+}
+bool IsStationary(const RowGemmConfig& config) { return config.groups == stationary::kGroups; }
+int64_t RowBlocks(const RowGemmArguments& a, const RowGemmConfig& config, int multiprocessors) {
+  const int64_t blocks = CeilDiv(CeilDiv(a.M, RowGemmRows(config, a.K)), config.share) * config.share;
+  if (!IsStationary(config) || a.output == RowGemmOutput::kFloat) return blocks;
+  return std::min(blocks, std::max<int64_t>(multiprocessors / ColumnBlocks(a, config), 1));
 }
 
 bool ByFours(const RowGemmArguments& a) {
@@ -122,18 +125,21 @@ bool ByFours(const RowGemmArguments& a) {
   return y && (a.residual == nullptr || (Aligned(a.residual, 16) && a.residual_stride % 4 == 0));
 }
 
-bool IsStationary(const RowGemmConfig& config) { return config.groups == stationary::kGroups; }
 bool SupportsStationary(const RowGemmArguments& a, const RowGemmConfig& config) {
   const bool cut_fits = config.tile_n == stationary::kGroupN && config.tiles_per_block == stationary::kGroups &&
                         config.split == 1 && config.share == 1 && config.rows >= 1 && config.rows <= kMaxRows;
-  const bool floats_fit = a.output != RowGemmOutput::kFloat || (a.x_f32 == nullptr && ByFours(a));
-  return cut_fits && floats_fit && a.K == stationary::kK && a.N % stationary::kBlockN == 0;
+  const bool is_float = a.output == RowGemmOutput::kFloat, f32_rows = a.x_f32 != nullptr;
+  const bool tiles_fit = config.rows % stationary::kWarpRows == 0 && config.rows <= stationary::kHalfTileRows;
+  const bool output_fits =
+      is_float ? !f32_rows && ByFours(a) : f32_rows && tiles_fit && a.activation == Activation::kNone;
+  return cut_fits && output_fits && a.K == stationary::kK && a.N % stationary::kBlockN == 0;
 }
 
 // Two stages at least, unless the whole of K fits into one.
 Status CheckStages(const RowGemmArguments& a, const RowGemmConfig& config, int multiprocessors, int* stages) {
   if (IsStationary(config)) return Status();  // it has none
-  *stages = ChooseStages(a, config, ColumnBlocks(a, config) * config.split * RowBlocks(a, config), multiprocessors);
+  const int64_t blocks = ColumnBlocks(a, config) * config.split * RowBlocks(a, config, multiprocessors);
+  *stages = ChooseStages(a, config, blocks, multiprocessors);
   if (*stages >= 2 || *stages * 64 >= a.K) return Status();
   return InvalidArgument("row_gemm: {} stages of {} groups, {} x {} columns fit into shared memory", *stages,
                          config.groups, config.tiles_per_block, config.tile_n);
@@ -171,11 +177,12 @@ int Log2(int power) {
   return log;
 }
 
-// Of the weight-stationary form with f32 results: a copy brings 64 columns of W's rows of a block, or a tile's rows of
+// Of the weight-stationary form: a copy brings 64 columns of W's rows of a block, or (for f32 results) a tile's rows of
 // x or the residual.
-Status MakeFloatMaps(const RowGemmArguments& a, TmaType type, RowGemmParameters& p) {
+Status MakeStationaryMaps(const RowGemmArguments& a, TmaType type, RowGemmParameters& p) {
   using stationary::kBlockN, stationary::kK, stationary::kTileRows;
   TING_ASSIGN_OR_RETURN(p.w, MakeTensorMap(type, a.weight, a.N, a.K, a.K, kBlockN, 64));
+  if (a.x == nullptr) return Status();
   TING_ASSIGN_OR_RETURN(p.a, MakeTilesMap(type, a.x, a.M, a.K, a.x_stride, kTileRows, kK / 64));
   if (a.residual == nullptr) return Status();
   TING_ASSIGN_OR_RETURN(p.residual_tiles,
@@ -184,11 +191,10 @@ Status MakeFloatMaps(const RowGemmArguments& a, TmaType type, RowGemmParameters&
 }
 
 Status MakeMaps(const RowGemmArguments& a, const RowGemmConfig& config, TmaType type, RowGemmParameters& p) {
-  if (IsStationary(config) && a.output == RowGemmOutput::kFloat) return MakeFloatMaps(a, type, p);
+  if (IsStationary(config)) return MakeStationaryMaps(a, type, p);
   TING_ASSIGN_OR_RETURN(p.w, MakeTensorMap(type, a.weight, a.N, a.K, a.K, config.tile_n / config.share, 64));
   if (a.x == nullptr) return Status();
-  const bool resident = a.K <= kRowGemmResidentK;
-  const int box_rows = IsStationary(config) ? stationary::kTileRows : resident ? config.rows : 64;
+  const int box_rows = a.K <= kRowGemmResidentK ? config.rows : 64;
   TING_ASSIGN_OR_RETURN(p.a, MakeTensorMap(type, a.x, a.M, a.K, a.x_stride, box_rows, 64));
   return Status();
 }
@@ -214,10 +220,27 @@ int RowGemmSegments(int64_t K) {
   return K <= 3072 ? 4 : 8;
 }
 
+namespace {
+
+// Rows of a tile of f32 rows: few, if half of the blocks that the device holds at once are enough for them (every block
+// fetches its columns of W); otherwise as many tiles a block as there must be, all alike.
+int64_t StationaryTileRows(const RowGemmArguments& a, int64_t row_blocks) {
+  for (const int64_t rows : {16, 32}) {
+    if (2 * CeilDiv(a.M, rows) <= row_blocks) return rows;
+  }
+  const int64_t tiles = CeilDiv(a.M, row_blocks * stationary::kHalfTileRows);
+  if (tiles <= 1) return stationary::kHalfTileRows;
+  return CeilDiv(a.M, row_blocks * tiles * stationary::kWarpRows) * stationary::kWarpRows;
+}
+
+}  // namespace
+
 RowGemmConfig StationaryConfig(const RowGemmArguments& arguments, int multiprocessors) {
   const int64_t column_blocks = CeilDiv(arguments.N, stationary::kBlockN);
   const int64_t row_blocks = std::max<int64_t>(multiprocessors / column_blocks, 1);
-  const int64_t rows = std::max<int64_t>(CeilDiv(arguments.M, row_blocks), 1);
+  const int64_t rows = arguments.output == RowGemmOutput::kFloat
+                           ? std::max<int64_t>(CeilDiv(arguments.M, row_blocks), 1)
+                           : StationaryTileRows(arguments, row_blocks);
   return {stationary::kGroups, stationary::kGroupN, stationary::kGroups, 1, 1, static_cast<int>(rows)};
 }
 
@@ -263,15 +286,12 @@ std::optional<RowGemmConfig> ChooseForFewRows(const RowGemmArguments& a, int mul
 }
 
 // The weight-stationary form, where it measured faster inside a model (H100, f16): rows added to a residual, many of
-// them; rows to be normalised where blocks of 64 would need a second wave that is at most half full (with one full
-// wave, 7,936 rows, q, k, v take 14 us against 13).
+// them; rows to be normalised, however many.
 std::optional<RowGemmConfig> ChooseStationary(const RowGemmArguments& a, int multiprocessors) {
   constexpr int64_t kLeastRows = 48;  // a block; 61 took 7.5 us against 8.6, but 20 took 4.9 against 3.9
-  const int64_t row_blocks = CeilDiv(a.M, 64), column_blocks = CeilDiv(a.N, stationary::kBlockN);
-  const bool uneven = row_blocks > multiprocessors && 2 * row_blocks <= 3 * multiprocessors;
-  const bool is_float = a.output == RowGemmOutput::kFloat;
-  const bool faster = is_float ? column_blocks == 1 && a.M >= kLeastRows * multiprocessors
-                               : a.x_f32 != nullptr && column_blocks <= 3 && uneven;
+  const int64_t column_blocks = CeilDiv(a.N, stationary::kBlockN);
+  const bool faster = a.output == RowGemmOutput::kFloat ? column_blocks == 1 && a.M >= kLeastRows * multiprocessors
+                                                        : a.x_f32 != nullptr && column_blocks <= 3;
   if (!faster) return std::nullopt;
   const RowGemmConfig config = StationaryConfig(a, multiprocessors);
   if (!SupportsStationary(a, config)) return std::nullopt;
@@ -318,12 +338,12 @@ namespace {
 
 unsigned ThreadsOf(const RowGemmArguments& a, const RowGemmConfig& config) {
   const bool is_float = a.output == RowGemmOutput::kFloat;
-  if (IsStationary(config)) return is_float ? stationary::kFloatThreads : stationary::kThreads;
+  if (IsStationary(config)) return is_float ? stationary::kFloatThreads : stationary::kHalfThreads;
   return static_cast<unsigned>(RowGemmThreads(config.groups, a.K <= kRowGemmResidentK));
 }
 uint32_t SharedBytes(const RowGemmArguments& a, const RowGemmConfig& config, int stages) {
   if (!IsStationary(config)) return RowGemmSharedLayout(config, a.K, stages).total_bytes;
-  return a.output == RowGemmOutput::kFloat ? stationary::SharedFloat::kBytes : stationary::Shared::kBytes;
+  return a.output == RowGemmOutput::kFloat ? stationary::SharedFloat::kBytes : stationary::SharedHalf::kBytes;
 }
 
 }  // namespace
@@ -342,7 +362,7 @@ Status RowGemm(const RowGemmArguments& arguments, const RowGemmConfig& config, c
   TING_ASSIGN_OR_RETURN(RowGemmParameters parameters, MakeParameters(arguments, config));
   TING_RETURN_IF_ERROR(CheckStages(arguments, config, multiprocessors, &parameters.stages));
   LaunchShape shape;
-  shape.grid = dim3(static_cast<unsigned>(RowBlocks(arguments, config) * config.split),
+  shape.grid = dim3(static_cast<unsigned>(RowBlocks(arguments, config, multiprocessors) * config.split),
                     static_cast<unsigned>(ColumnBlocks(arguments, config)));
   shape.block = ThreadsOf(arguments, config);
   shape.shared_bytes = SharedBytes(arguments, config, parameters.stages);

@@ -73,9 +73,10 @@ struct RowGemmArguments {
 
 // How a product is cut. A block owns tiles_per_block tiles of tile_n columns, one after the other. K <= 512: of `rows`
 // rows, and two warpgroups take the tiles in turn. K > 512: of 64 * groups rows, each warpgroup has its own.
-// With four groups the weight-stationary form: a block keeps W's 4 * 64 columns and `rows` rows pass by; for f32 output
-// an equal share of the rows that there are. It takes K = 256, multiples of 256 columns, and for f32 output T rows and
-// 16-byte aligned ones of y and residual.
+// With four groups the weight-stationary form: a block keeps W's 4 * 64 columns, and rows pass by: of f32 rows for
+// 16-bit output tiles of `rows` rows, which go round the blocks; of T rows for f32 output an equal share of those that
+// there are, of M of them `rows`. It takes K = 256, multiples of 256 columns, no activation, and for f32 output 16-byte
+// aligned rows of y and residual.
 struct RowGemmConfig {
   int groups = 1;           // warpgroups: 1, 2; 4
   int tile_n = 64;          // 32, 64, 128
@@ -83,7 +84,7 @@ struct RowGemmConfig {
   int split = 1;            // RowGemmSegments(K): each block of a cluster has one segment of K
   int share = 1;            // 2: the two blocks of a cluster fetch W for each other; not with split
   int rows = 64;            // 16, 32, 64: fewer are prepared sooner; 64 when K > 512 or f32 rows are longer than 256;
-                            // weight-stationary: any number
+                            // weight-stationary: any number, of a tile a multiple of 8 up to 64
 };
 
 // K is summed in so many segments of consecutive columns, each from zero, then the segments in ascending order. A

@@ -12,7 +12,8 @@
 
 namespace ting::cuda {
 
-template <typename T, int kTileN, RowGemmOutput kOutput>
+// Without `kActivates` the activation is none, whatever p says: less than half of the code.
+template <typename T, int kTileN, RowGemmOutput kOutput, bool kActivates = kOutput == RowGemmOutput::kHalf>
 class RowGemmEpilogue {
  public:
   static constexpr int kChunks = kTileN / 32;  // of 32 floats
@@ -63,7 +64,7 @@ class RowGemmEpilogue {
   __device__ void StoreHalf(float (&sum)[kTileN / 2]) const {
 #pragma unroll
     for (int g = 0; g < kTileN / 8; ++g) AddBias(g, &sum[4 * g]);
-    if constexpr (kOutput == RowGemmOutput::kHalf) ActivateAll(sum);
+    if constexpr (kActivates) ActivateAll(sum);
     constexpr bool kGlu = kOutput == RowGemmOutput::kGlu;
 #pragma unroll
     for (int first = 0; first < kColumns; first += kWidth) {

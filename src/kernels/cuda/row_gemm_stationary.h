@@ -9,44 +9,43 @@
 
 namespace ting::cuda::stationary {
 
-inline constexpr int kGroups = 4;   // warpgroups that multiply; RowGemmConfig::groups of this form
-inline constexpr int kGroupN = 64;  // columns of each, rows of wgmma's first operand
+inline constexpr int kGroups = 4;  // warpgroups; RowGemmConfig::groups of this form
+inline constexpr int kGroupN = 64;
 inline constexpr int kBlockN = kGroups * kGroupN;
 inline constexpr int kK = 256;
-inline constexpr int kHeldK = 128;    // of which a thread holds its part of W in registers; there are 80
-inline constexpr int kTileRows = 32;  // that are multiplied at once
-inline constexpr int kUnitRows = 16;  // of f32 rows on their way
-inline constexpr int kRowGroups = 2;  // warpgroups that prepare rows, each every other unit
-inline constexpr int kColumnThreads = kGroups * 128;
-inline constexpr int kThreads = kColumnThreads + kRowGroups * 128;
-inline constexpr int kFloatThreads = kColumnThreads + 64;  // f32 results: a warp for A, one for the residual
+inline constexpr int kWeightBytes = kBlockN * kK * 2;
 
-inline constexpr int kWeightTileBytes = kGroupN * 128;  // 64 of K, of a group
-inline constexpr int kWeightBytes = kBlockN * kK * 2, kHeldBytes = kBlockN * kHeldK * 2;
-inline constexpr int kTileBytes = kTileRows * kK * 2;
-inline constexpr int kPitch = kK + 4;  // floats from row to row of a unit
-inline constexpr int kUnitBytes = kUnitRows * kPitch * 4;
-inline constexpr int kStagingBytes = kTileRows * 128;  // of 16-bit results, two for each group
+// 16-bit results: half of the block's warps normalise f32 rows, the others multiply, each warpgroup half of the
+// columns.
+inline constexpr int kHalfTileRows = 64;  // RowGemmConfig::rows at most
+inline constexpr int kHalfN = kBlockN / 2;
+inline constexpr int kWarpRows = 8;  // of a tile, that a warp normalises
+inline constexpr int kRowWarps = kHalfTileRows / kWarpRows, kColumnWarps = 8;
+inline constexpr int kHalfThreads = 32 * (kColumnWarps + kRowWarps);
 
-// Shared memory of 16-bit results: W, of which the part that its warpgroups soon hold in registers is left to staged
-// results and units, then tiles of A, the units that need not wait for that, gamma and beta, barriers.
-struct Shared {
-  static constexpr int kTiles = 2;
-  static constexpr int kFirstUnits = 3;
-  static constexpr int kStaging = 2 * kGroups * kStagingBytes;
-  static constexpr int kUnits = kFirstUnits + (kHeldBytes - kStaging) / kUnitBytes;
+// Their shared memory: W, tiles of A, staged results, gamma and beta, bias, barriers.
+struct SharedHalf {
+  static constexpr int kPlaces = 2, kPlaceBytes = kHalfTileRows * kK * 2;
   static constexpr int kA = kWeightBytes;
-  static constexpr int kUnit0 = kA + kTiles * kTileBytes;
-  static constexpr int kGamma = kUnit0 + kFirstUnits * kUnitBytes;
-  static constexpr int kBarriers = kGamma + 2 * kK * 4;
-  static constexpr int kNumBarriers = kGroups + 2 * kTiles + 5 * kUnits + 2;
+  static constexpr int kStaging = kA + kPlaces * kPlaceBytes;
+  static constexpr int kGamma = kStaging + kColumnWarps * kRowGemmStaging;
+  static constexpr int kBias = kGamma + 2 * kK * 4;
+  static constexpr int kBarriers = kBias + kBlockN * 4;
+  static constexpr int kNumBarriers = kK / 64 + 2 * kPlaces + 1;
   static constexpr int kBytes = 1024 + kBarriers + 8 * kNumBarriers;
   static_assert(kBytes <= 227 << 10);
 };
-static_assert(Shared::kUnits % kRowGroups == 0, "a unit's place belongs to one warpgroup");
 
-// Of f32 results: W, of which that part is left to the residual, tiles of A, the part of the residual that need
-// not wait for that, barriers.
+// f32 results: the warpgroups multiply, each 64 columns, the rows of wgmma's first operand.
+inline constexpr int kHeldK = 128;    // of which a thread holds its part of W in registers
+inline constexpr int kTileRows = 32;  // that are multiplied at once
+inline constexpr int kColumnThreads = kGroups * 128;
+inline constexpr int kFloatThreads = kColumnThreads + 64;  // a warp for A, one for the residual
+inline constexpr int kHeldBytes = kBlockN * kHeldK * 2;
+inline constexpr int kTileBytes = kTileRows * kK * 2;
+
+// Their shared memory: W, of which the part that its warpgroups soon hold in registers is left to the residual, tiles
+// of A, the part of the residual that need not wait for that, barriers.
 struct SharedFloat {
   static constexpr int kTiles = 3, kResidualBytes = kTileRows * kBlockN * 4;
   static constexpr int kFirstResiduals = 1, kResiduals = kFirstResiduals + kHeldBytes / kResidualBytes;

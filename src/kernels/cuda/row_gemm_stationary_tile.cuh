@@ -1,8 +1,7 @@
 // src/kernels/cuda/row_gemm_stationary_tile.cuh
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the weight-stationary forms for 16-bit and for f32 results share: places that come round, and the product of a
-// tile of rows.
+// Parts of the weight-stationary form with f32 results: places that come round, and the product of a tile of rows.
 #pragma once
 
 #include "kernels/cuda/row_gemm_stationary.h"

@@ -61,26 +61,42 @@ struct RowNorm {
     }
   }
 
-  // The four rows `four` of rows that lie in shared memory, `pitch` floats apart, by a warp, into K / 64 tiles of
-  // kTileRows rows. ready() is called before the first result is stored.
-  template <typename T, int K, int kTileRows, typename Ready>
-  __device__ void FourRows(const float* rows, int pitch, int four, uint8_t* tiles, Ready ready) const {
-    const int lane = static_cast<int>(threadIdx.x) % 32, column = 4 * (lane % 8), row = RowOf(four, lane);
-    float4 v[1][K / 32];
-    float scale[1] = {1};
+  // Eight rows by a warp in three steps, between which others can be waited for: reads on their way; results in
+  // registers; those into K / 64 tiles of kTileRows rows, from row0, a multiple of 8, on. A lane has two fours of rows.
+  template <int K>
+  using Eight = float4[2][K / 32];
+  template <int K>
+  using PackedEight = uint2[2][K / 32];
+  template <int K>
+  __device__ void LoadEight(int row0, int limit, Eight<K>& rows) const {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
-    for (int j = 0; j < K / 32; ++j) v[0][j] = *reinterpret_cast<const float4*>(rows + row * pitch + column + 32 * j);
-    if (norm) Centre<K>(v, scale);
-    float4 g = *reinterpret_cast<const float4*>(gamma + column), b = *reinterpret_cast<const float4*>(beta + column);
-    ready();
+    for (int four = 0; four < 2; ++four) Load<K>(row0 + RowOf(four, lane), limit, 4 * (lane % 8), rows[four]);
+  }
+  template <typename T, int K>
+  __device__ void NormaliseEight(Eight<K>& rows, PackedEight<K>& packed) const {
+    const int column = 4 * (static_cast<int>(threadIdx.x) % 8);
+    float scale[2] = {1, 1};
+    if (norm) Centre<K>(rows, scale);
 #pragma unroll
-    for (int j = 0; j < K / 32; ++j) {  // what the next ones need is read before these are stored
-      const int next = column + 32 * (j + 1 < K / 32 ? j + 1 : 0);
-      const float4 next_g = *reinterpret_cast<const float4*>(gamma + next);
-      const float4 next_b = *reinterpret_cast<const float4*>(beta + next);
+    for (int j = 0; j < K / 32; ++j) {
+      const float4 g = *reinterpret_cast<const float4*>(gamma + column + 32 * j);
+      const float4 b = *reinterpret_cast<const float4*>(beta + column + 32 * j);
+#pragma unroll
+      for (int four = 0; four < 2; ++four) packed[four][j] = Pack<T>(scale[four], g, b, rows[four][j]);
+    }
+  }
+  template <int K, int kTileRows>
+  __device__ static void StoreEight(const PackedEight<K>& packed, int row0, uint8_t* tiles) {
+    const int lane = static_cast<int>(threadIdx.x) % 32, column = 4 * (lane % 8);
+#pragma unroll
+    for (int j = 0; j < K / 32; ++j) {
       uint8_t* tile = tiles + j / 2 * kTileRows * kSwizzleRowBytes;
-      Store<T>(tile + SwizzledByte(row, column + 32 * (j % 2)), scale[0], g, b, v[0][j]);
-      g = next_g, b = next_b;
+#pragma unroll
+      for (int four = 0; four < 2; ++four) {
+        const int row = row0 + RowOf(four, lane);
+        *reinterpret_cast<uint2*>(tile + SwizzledByte(row, column + 32 * (j % 2))) = packed[four][j];
+      }
     }
   }
   // Row of a lane among the four rows `four`. Lanes of one half-warp store rows that differ by 4: their swizzled
@@ -144,10 +160,13 @@ struct RowNorm {
     for (int pass = 0; pass < kPasses; ++pass) scale[pass] = rsqrtf(scale[pass] * (1.0F / K) + eps);
   }
   template <typename T>
-  __device__ static void Store(uint8_t* target, float scale, const float4& g, const float4& b, const float4& v) {
+  __device__ static uint2 Pack(float scale, const float4& g, const float4& b, const float4& v) {
     const uint32_t low = PackSaturated<T>(fmaf(v.x * scale, g.x, b.x), fmaf(v.y * scale, g.y, b.y));
-    const uint32_t high = PackSaturated<T>(fmaf(v.z * scale, g.z, b.z), fmaf(v.w * scale, g.w, b.w));
-    *reinterpret_cast<uint2*>(target) = make_uint2(low, high);
+    return make_uint2(low, PackSaturated<T>(fmaf(v.z * scale, g.z, b.z), fmaf(v.w * scale, g.w, b.w)));
+  }
+  template <typename T>
+  __device__ static void Store(uint8_t* target, float scale, const float4& g, const float4& b, const float4& v) {
+    *reinterpret_cast<uint2*>(target) = Pack<T>(scale, g, b, v);
   }
 };
 

@@ -154,5 +154,25 @@ TEST(RowGemmBench, ChoicesWithColdCode) {
   }
 }
 
+// The weight-stationary form of f32 rows in tiles of some heights beside the chosen one.
+TEST(RowGemmBench, StationaryTiles) {
+  TING_SKIP_WITHOUT_GPU(9);
+  for (const int64_t M : {124, 992, 1984, 2640, 7936, 10304}) {
+    for (const Layer& layer : kLayers) {
+      if (layer.N > 768 || !layer.norm) continue;
+      const Workload workload(layer, M);
+      const RowGemmConfig chosen = ChooseRowGemmConfig(workload.Arguments(0), 132);
+      std::printf("%5ld rows %-11s chosen", static_cast<long>(M), layer.name);
+      PrintConfig(chosen, workload.Microseconds(&chosen, true));
+      std::printf(";");
+      for (const int rows : {8, 16, 32, 48, 64}) {
+        const RowGemmConfig config{4, 64, 4, 1, 1, rows};
+        PrintConfig(config, workload.Microseconds(&config, true));
+      }
+      std::printf("\n");
+    }
+  }
+}
+
 }  // namespace
 }  // namespace ting::cuda
