@@ -10,7 +10,8 @@
 // next rows and their norm follow one another; blocks of other columns normalise the same rows again.
 // Tried without gain: clusters whose blocks normalise each a part of the rows and send it to the others (N = 768: 39
 // clusters of 3 find a place, 117 multiprocessors, and what is sent arrives 2,000 clocks later); first rows normalised
-// by the warps that multiply, too.
+// by the warps that multiply, too; the next rows asked for one by one, as registers become free (N = 768, 10,304 rows:
+// 14.6 us against 15.0, but the same steps).
 #pragma once
 
 #include "kernels/cuda/row_gemm_epilogue.cuh"
