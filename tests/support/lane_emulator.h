@@ -51,6 +51,10 @@ class LaneEmulator {
     T Broadcast(T value, int from) const {
       return From<T>(emulator_->Meet(lane_, 'c', Bits(value))[from]);
     }
+    template <typename T>
+    T Shuffle(T value, int from) const {  // each lane names its own source
+      return From<T>(emulator_->Meet(lane_, 'x', Bits(value))[from]);
+    }
     void AtomicOr(uint32_t* word, uint32_t bits) const { *word |= bits; }
     static int CountBits(uint32_t mask) { return __builtin_popcount(mask); }
     static int FirstBit(uint32_t mask) { return __builtin_ctz(mask); }

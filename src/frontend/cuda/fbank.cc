@@ -39,7 +39,7 @@ struct CudaFbank::Memory {
     Packer packer;
     const size_t window = packer.Add(host.window), twiddles = packer.Add(host.twiddles);
     const size_t real_twiddles = packer.Add(host.real_twiddles), position = packer.Add(host.position);
-    const size_t mel_start = packer.Add(host.mel_start), mel_offset = packer.Add(host.mel_offset);
+    const size_t mel_count = packer.Add(host.mel_count), mel_start = packer.Add(host.mel_start);
     const size_t mel_weights = packer.Add(host.mel_weights);
     TING_RETURN_IF_CUDA_ERROR(cudaMalloc(&block, packer.size_bytes()));
     TING_RETURN_IF_CUDA_ERROR(cudaMemcpy(block, packer.data(), packer.size_bytes(), cudaMemcpyHostToDevice));
@@ -49,9 +49,9 @@ struct CudaFbank::Memory {
     tables.twiddles = At<cuda_fbank::Complex>(twiddles);
     tables.real_twiddles = At<cuda_fbank::Complex>(real_twiddles);
     tables.position = At<int32_t>(position);
+    tables.mel_count = At<int32_t>(mel_count);
     tables.mel_start = At<int32_t>(mel_start);
-    tables.mel_offset = At<int32_t>(mel_offset);
-    tables.mel_weights = At<float>(mel_weights);
+    tables.mel_weights = At<cuda_fbank::MelWeights>(mel_weights);
     return {};
   }
   template <class T>

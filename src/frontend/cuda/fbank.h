@@ -8,7 +8,7 @@
 //             frames, their offsets repeat.
 // Numerics    f64 up to the power spectrum: within 1e-5 of Fbank, quiet bins of loud frames included
 // Same bits   a frame is a function of its own samples: not of its batch, its place in it, or where its samples lie.
-//             int16 and f32 of the same values may differ by rounding.
+//             int16 and f32 of the same values give the same bits.
 // Execution   asynchronous on stream, no allocation, no synchronisation, may be captured; any number of calls at once
 #pragma once
 

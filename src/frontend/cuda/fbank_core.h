@@ -4,14 +4,13 @@
 // One frame of the filter bank by 16 lanes, half a warp: every step between two meetings is plain arithmetic of a lane.
 //   window -> complex transform of M = N / 2 points, decimation in frequency, radix 16 first and as long as it goes
 //   -> power spectrum of the real signal -> triangles -> log
-// 16 kHz: M = 256 is two passes of radix 16, so the frame goes through shared memory twice, and each lane has one
-// butterfly a pass, in registers.
+// 16 kHz: M = 256 is two passes of radix 16; each lane has one butterfly a pass, in registers, and what the second one
+// gives stays there: the frame goes through shared memory once, the power spectrum after it.
 // Precision   f64 up to the power spectrum, as on the CPU and for its reason: in f32 the rounding noise of the
-// transform
-//             is about 1e-7 of the frame's RMS in every bin, which is more than 1e-3 in the quiet bins of a loud frame.
-//             A frame is 10,000 f64 operations: at 64 a clock and multiprocessor, about 20 us for 64 x 5 s on an H200,
-//             2 % of its encoder. GPUs with slow f64 pay some 30 times that, about as much in proportion.
-//             The power is rounded to f32 (6e-8 relative), triangles sum positive f32 values.
+//             transform is about 1e-7 of the frame's RMS in every bin, which is more than 1e-3 in the quiet bins of a
+//             loud frame. The power is rounded to f32 (6e-8 relative), triangles sum positive f32 values.
+// Time        335 s of 16 kHz audio (33,366 frames) take 60 us on an H100, 5 s alone 12 us. The former's bytes would be
+//             10 us and its f64 operations, 10,000 a frame, 20 us, some 30 times that on GPUs with slow f64.
 // Same bits   a frame's lanes see its own samples alone, and every sum has a fixed order
 // Banks       element i lies at i + i / 16, so that 16 lanes 16 elements apart meet different banks
 #pragma once
@@ -21,154 +20,139 @@
 #include <cstdint>
 
 #include "base/device_code.h"
+#include "frontend/cuda/fbank_butterfly.h"
 
 namespace ting::cuda_fbank {
 
-constexpr int kLanes = 16;        // of a frame
-constexpr int kMaxPoints = 1024;  // M: frames of up to 2048 samples
+constexpr int kLanes = 16;                             // of a frame
+constexpr int kMaxPoints = 1024;                       // M: frames of up to 2048 samples
+constexpr int kUsualLength = 400, kUsualPoints = 256;  // 25 ms at 16 kHz
+constexpr double kEmphasis = 0.97;
 
-struct alignas(16) Complex {
-  double re, im;
+// What a bin counts in the band whose triangle rises there, and in the one before, whose triangle falls.
+struct alignas(8) MelWeights {
+  float rising, falling;
 };
 
 // Pointers to device memory.
 struct DeviceTables {
-  int32_t frame_length = 0, frame_shift = 0, points = 0, num_mel = 0;
+  int32_t frame_length = 0, frame_shift = 0, points = 0, num_mel = 0, mel_rounds = 0;
   const Complex* window = nullptr;    // [M] of sample pairs, 0 behind the frame
   const Complex* twiddles = nullptr;  // pass after pass with span S and radix R: w_S^(q k), [k = 1 … R - 1][q < S / R]
   const Complex* real_twiddles = nullptr;  // [M / 2 + 1], exp(-2 pi i k / N)
   const int32_t* position = nullptr;       // [M], the place of frequency k in shared memory
-  const int32_t* mel_start = nullptr;      // [num_mel]
-  const int32_t* mel_offset = nullptr;     // [num_mel + 1] into the weights
-  const float* mel_weights = nullptr;
+  // Segment 0, the rising side of band 0, is the last lane's in round 0; round r >= 1 has segments
+  // 16 (r - 1) + 1 … 16 r.
+  const int32_t* mel_count = nullptr;       // [mel_rounds], bins of the round's widest segment
+  const int32_t* mel_start = nullptr;       // [mel_rounds][kLanes], where the segment's bins begin
+  const MelWeights* mel_weights = nullptr;  // [sum of mel_count][kLanes], 0 where a segment has no bin
 };
 
-TING_DEVICE int Place(int i) { return i + i / 16; }
+TING_DEVICE int Place(int i) { return i + (i >> 4); }
 constexpr int PaddedPoints(int points) { return points + points / 16; }
 
-TING_DEVICE Complex Times(Complex a, Complex b) { return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re}; }
-
-template <int R>
-TING_DEVICE void Butterfly(Complex* a);  // in place; frequency k ends at a[Slot<R>(k)]
-template <int R>
-TING_DEVICE int Slot(int k) {
-  return R == 16 ? k % 4 * 4 + k / 4 : k;
-}
-
-template <>
-TING_DEVICE void Butterfly<2>(Complex* a) {
-  const Complex difference{a[0].re - a[1].re, a[0].im - a[1].im};
-  a[0] = {a[0].re + a[1].re, a[0].im + a[1].im};
-  a[1] = difference;
-}
-
-TING_DEVICE void Fourier4(Complex* a0, Complex* a1, Complex* a2, Complex* a3) {
-  const Complex s02{a0->re + a2->re, a0->im + a2->im}, d02{a0->re - a2->re, a0->im - a2->im};
-  const Complex s13{a1->re + a3->re, a1->im + a3->im};
-  const Complex d13{a1->im - a3->im, a3->re - a1->re};  // times -i
-  *a0 = {s02.re + s13.re, s02.im + s13.im};
-  *a1 = {d02.re + d13.re, d02.im + d13.im};
-  *a2 = {s02.re - s13.re, s02.im - s13.im};
-  *a3 = {d02.re - d13.re, d02.im - d13.im};
-}
-
-template <>
-TING_DEVICE void Butterfly<4>(Complex* a) {
-  Fourier4(a, a + 1, a + 2, a + 3);
-}
-
-template <>
-TING_DEVICE void Butterfly<16>(Complex* a) {
-  constexpr double c1 = 0.92387953251128675613, s1 = 0.38268343236508977173, c2 = 0.70710678118654752440;
-  TING_UNROLL
-  for (int c = 0; c < 4; ++c) Fourier4(a + c, a + 4 + c, a + 8 + c, a + 12 + c);
-  a[5] = Times(a[5], {c1, -s1});
-  a[6] = Times(a[6], {c2, -c2});
-  a[7] = Times(a[7], {s1, -c1});
-  a[9] = Times(a[9], {c2, -c2});
-  a[10] = {a[10].im, -a[10].re};
-  a[11] = Times(a[11], {-c2, -c2});
-  a[13] = Times(a[13], {s1, -c1});
-  a[14] = Times(a[14], {-c2, -c2});
-  a[15] = Times(a[15], {-c1, s1});
-  TING_UNROLL
-  for (int j = 0; j < 4; ++j) Fourier4(a + 4 * j, a + 4 * j + 1, a + 4 * j + 2, a + 4 * j + 3);
-}
-
-// The samples of one frame, its mean taken away; a sample with its pre-emphasis. int16: exact up to the mean.
-struct Int16Frame {
-  const int16_t* x;
-  double mean;
-
-  template <class Lanes>
-  TING_DEVICE Int16Frame(Lanes lanes, const int16_t* samples, int length) : x(samples) {
-    int32_t sum = 0;
-    for (int j = lanes.lane(); j < length; j += kLanes) sum += x[j];
-    mean = static_cast<double>(lanes.Sum(sum)) / length;
-  }
-  TING_DEVICE double At(int j) const {
-    const int32_t difference = 100 * x[j] - 97 * x[j > 0 ? j - 1 : 0];
-    return (difference - 3 * mean) * 0.01;
-  }
-};
-struct FloatFrame {
-  const float* x;
-  double mean;
-
-  template <class Lanes>
-  TING_DEVICE FloatFrame(Lanes lanes, const float* samples, int length) : x(samples) {
-    double sum = 0;
-    for (int j = lanes.lane(); j < length; j += kLanes) sum += x[j];
-    mean = lanes.Sum(sum) / length;
-  }
-  TING_DEVICE double At(int j) const { return (x[j] - mean) - (x[j > 0 ? j - 1 : 0] - mean) * 0.97; }
-};
-
-// kPoints: M, or 0: read it from the tables.
-template <class Lanes, int kPoints>
+// kLength: the frame's length, or 0: read it from the tables.
+template <class Lanes, int kLength>
 class FrameTransform {
  public:
-  // z [PaddedPoints(M)] and power [M] in memory that the lanes share.
+  // z [PaddedPoints(M)] and power [M] in memory that the lanes share, for kUsualLength in one place if need be.
   TING_DEVICE FrameTransform(Lanes lanes, const DeviceTables& tables, Complex* z, float* power)
       : lanes_(lanes), tables_(tables), z_(z), power_(power) {}
 
-  template <class Frame>
-  TING_DEVICE void Run(const Frame& frame, float* features) {
-    FirstPass(frame);
-    int span = points() / 16;
-    const Complex* twiddles = tables_.twiddles + 15 * span;
-    for (; span >= 16; span /= 16) twiddles = Pass<16>(span, twiddles);
-    if constexpr (kPoints != 256) {
-      for (; span >= 4; span /= 4) twiddles = Pass<4>(span, twiddles);
-      if (span == 2) Pass<2>(span, twiddles);
+  template <class Sample>
+  TING_DEVICE void Run(const Sample* samples, float* features) {
+    FirstPass(samples);
+    if constexpr (kUsual) {
+      LastPassAndPower();
+    } else {
+      OtherPasses();
+      Power();
     }
-    Power();
+    lanes_.Sync();
     Mel(features);
   }
 
  private:
-  TING_DEVICE int points() const { return kPoints > 0 ? kPoints : tables_.points; }
+  static constexpr bool kUsual = kLength == kUsualLength;
+  static_assert(kUsual || kLength == 0);
 
-  template <class Frame>
-  TING_DEVICE void FirstPass(const Frame& frame) {
+  TING_DEVICE int points() const { return kUsual ? kUsualPoints : tables_.points; }
+  TING_DEVICE int length() const { return kUsual ? kUsualLength : tables_.frame_length; }
+
+  template <class Sample>
+  TING_DEVICE void FirstPass(const Sample* samples) {
     const int stride = points() / 16;
-    for (int q = lanes_.lane(); q < stride; q += kLanes) {
-      Complex a[16];
-      TING_UNROLL
-      for (int j = 0; j < 16; ++j) a[j] = Windowed(frame, q + stride * j);
-      Store<16>(a, q, stride, tables_.twiddles + q, stride);
+    Complex a[16];
+    if constexpr (kUsual) {  // a lane has one butterfly: it loads its samples once
+      LoadPairs(samples, lanes_.lane(), a);
+      FirstButterfly(samples, lanes_.lane(), EmphasizedMean(SumOf(a)), a);
+    } else {
+      double sum = 0;
+      for (int q = lanes_.lane(); q < stride; q += kLanes) {
+        LoadPairs(samples, q, a);
+        sum += SumOf(a);
+      }
+      const double mean = EmphasizedMean(sum);
+      for (int q = lanes_.lane(); q < stride; q += kLanes) {
+        LoadPairs(samples, q, a);
+        FirstButterfly(samples, q, mean, a);
+      }
     }
     lanes_.Sync();
   }
-  template <class Frame>
-  TING_DEVICE Complex Windowed(const Frame& frame, int pair) const {
-    const int j = 2 * pair;
-    if (j >= tables_.frame_length) return {0, 0};
-    const Complex window = tables_.window[pair];
-    const double second = j + 1 < tables_.frame_length ? frame.At(j + 1) : 0;
-    return {frame.At(j) * window.re, second * window.im};
+  TING_DEVICE double EmphasizedMean(double sum) const { return lanes_.Sum(sum) * ((1 - kEmphasis) / length()); }
+  template <class Sample>
+  TING_DEVICE void FirstButterfly(const Sample* samples, int q, double mean, Complex* a) {
+    Window(samples, q, mean, a);
+    Store<16>(a, q, points() / 16, tables_.twiddles + q, points() / 16);
   }
+  // Row j of lane q's 16 pairs is pair q + j M / 16.
+  template <class Sample>
+  TING_DEVICE void LoadPairs(const Sample* samples, int q, Complex* a) const {
+    const Sample* own = samples + 2 * q;
+    TING_UNROLL
+    for (int j = 0; j < 16; ++j) {
+      a[j].re = Inside(2 * q, j) ? static_cast<double>(own[RowStep() * j]) : 0;
+      a[j].im = Inside(2 * q + 1, j) ? static_cast<double>(own[RowStep() * j + 1]) : 0;
+    }
+  }
+  TING_DEVICE static double SumOf(const Complex* a) {
+    double sums[4] = {};  // short chains
+    TING_UNROLL
+    for (int j = 0; j < 16; ++j) {
+      sums[j % 2] += a[j].re;
+      sums[2 + j % 2] += a[j].im;
+    }
+    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  }
+  // Pre-emphasis x[i] - 0.97 x[i - 1] less its mean, windowed; the first sample is its own predecessor.
+  template <class Sample>
+  TING_DEVICE void Window(const Sample* samples, int q, double mean, Complex* a) const {
+    const Sample* own = samples + 2 * q;
+    const Complex* window = tables_.window + q;
+    TING_UNROLL
+    for (int j = 0; j < 16; ++j) {
+      if (Outside(j)) continue;  // a[j] is 0
+      const int before = j == 0 && q == 0 ? 0 : RowStep() * j - 1;
+      const double emphasis = Inside(2 * q, j) ? kEmphasis * static_cast<double>(own[before]) : 0;
+      const Complex x = a[j], w = window[RowStep() / 2 * j];
+      a[j] = {(x.re - emphasis - mean) * w.re, (x.im - kEmphasis * x.re - mean) * w.im};
+    }
+  }
+  TING_DEVICE int RowStep() const { return points() / 8; }  // in samples
+  // Whether sample i of row 0 is one of the frame in row j; most rows know it at compile time.
+  TING_DEVICE bool Inside(int i, int j) const {
+    return !Outside(j) && ((kUsual && 32 * (j + 1) <= kLength) || i + RowStep() * j < length());
+  }
+  TING_DEVICE static bool Outside(int j) { return kUsual && 32 * j >= kLength; }
 
+  TING_DEVICE void OtherPasses() {
+    int span = points() / 16;
+    const Complex* twiddles = tables_.twiddles + 15 * span;
+    for (; span >= 16; span /= 16) twiddles = Pass<16>(span, twiddles);
+    for (; span >= 4; span /= 4) twiddles = Pass<4>(span, twiddles);
+    if (span == 2) Pass<2>(span, twiddles);
+  }
   // Radix R within blocks of `span`: in place, so that no butterfly meets another.
   template <int R>
   TING_DEVICE const Complex* Pass(int span, const Complex* twiddles) {
@@ -186,37 +170,105 @@ class FrameTransform {
   template <int R>
   TING_DEVICE void Store(Complex* a, int first, int stride, const Complex* twiddles, int num_twiddles) {
     Butterfly<R>(a);
-    z_[Place(first)] = a[0];
+    if (stride > 1) Twist<R>(a, twiddles, num_twiddles);
     TING_UNROLL
-    for (int k = 1; k < R; ++k) {
-      const Complex out = a[Slot<R>(k)];
-      z_[Place(first + stride * k)] = stride == 1 ? out : Times(out, twiddles[(k - 1) * num_twiddles]);
+    for (int k = 0; k < R; ++k) z_[Place(first + stride * k)] = a[Slot<R>(k)];
+  }
+  // Frequency k times w^k; k = 4 h + l is made of w^(4 h) and w^l, since loads are dearer than products here.
+  template <int R>
+  TING_DEVICE static void Twist(Complex* a, const Complex* twiddles, int num_twiddles) {
+    Complex low[4];
+    TING_UNROLL
+    for (int l = 1; l < 4 && l < R; ++l) low[l] = twiddles[(l - 1) * num_twiddles];
+    TING_UNROLL
+    for (int h = 0; h < R; h += 4) {
+      Complex high;
+      if (h > 0) high = twiddles[(h - 1) * num_twiddles];
+      TING_UNROLL
+      for (int l = h > 0 ? 0 : 1; l < 4 && l < R; ++l) {
+        Complex& out = a[Slot<R>(h + l)];
+        out = Times(out, h == 0 ? low[l] : l == 0 ? high : Times(high, low[l]));
+      }
     }
   }
 
-  // power[k] = 4 |X[k]|^2 for k < M: the spectrum of the real signal from that of its packed halves.
+  // Two passes of radix 16 leave frequency k = u + 16 j with lane u, and k's mirror M - k with lane 16 - u: the
+  // spectrum stays in registers.
+  TING_DEVICE void LastPassAndPower() {
+    const int u = lanes_.lane(), partner = (kLanes - u) % kLanes;
+    Complex a[16];
+    TING_UNROLL
+    for (int j = 0; j < 16; ++j) a[j] = z_[Place(16 * u + j)];
+    lanes_.Sync();  // the power may take the points' place
+    Butterfly<16>(a);
+    const Complex twiddle = tables_.real_twiddles[u];
+    TING_UNROLL
+    for (int j = 0; j < 8; ++j) {
+      const Complex other = a[Slot<16>(15 - j)], own = a[Slot<16>((16 - j) % 16)];
+      Complex mirror{lanes_.Shuffle(other.re, partner), lanes_.Shuffle(other.im, partner)};
+      if (u == 0) mirror = own;
+      StorePower(u + 16 * j, a[Slot<16>(j)], mirror, j == 0 ? twiddle : Times(twiddle, Root32(j)));
+    }
+    if (u == 0) StoreMiddlePower(a[Slot<16>(8)]);
+  }
   TING_DEVICE void Power() {
     const int M = points();
-    for (int k = lanes_.lane(); k <= M / 2; k += kLanes) {
-      const Complex a = z_[tables_.position[k]], b = z_[tables_.position[k == 0 ? 0 : M - k]];
-      const Complex even{a.re + b.re, a.im - b.im};
-      const Complex odd = Times({a.im + b.im, b.re - a.re}, tables_.real_twiddles[k]);
-      const double re = even.re + odd.re, im = even.im + odd.im;
-      const double mirror_re = even.re - odd.re, mirror_im = even.im - odd.im;
-      power_[k] = static_cast<float>(re * re + im * im);
-      if (k > 0) power_[M - k] = static_cast<float>(mirror_re * mirror_re + mirror_im * mirror_im);
+    for (int k = lanes_.lane(); k < M / 2; k += kLanes) {
+      StorePower(k, z_[tables_.position[k]], z_[tables_.position[k == 0 ? 0 : M - k]], tables_.real_twiddles[k]);
     }
-    lanes_.Sync();
+    if (lanes_.lane() == 0) StoreMiddlePower(z_[tables_.position[M / 2]]);
+  }
+  // power[k] = 4 |X[k]|^2 for k < M: the spectrum of the real signal from that of its packed halves, a = Z[k] and
+  // b = Z[M - k].
+  TING_DEVICE void StorePower(int k, Complex a, Complex b, Complex twiddle) {
+    const Complex even{a.re + b.re, a.im - b.im};
+    const Complex odd = Times({a.im + b.im, b.re - a.re}, twiddle);
+    const double re = even.re + odd.re, im = even.im + odd.im;
+    const double mirror_re = even.re - odd.re, mirror_im = even.im - odd.im;
+    power_[k] = static_cast<float>(re * re + im * im);
+    if (k > 0) power_[points() - k] = static_cast<float>(mirror_re * mirror_re + mirror_im * mirror_im);
+  }
+  TING_DEVICE void StoreMiddlePower(Complex a) {  // X[M / 2] is Z[M / 2]'s conjugate
+    power_[points() / 2] = static_cast<float>(4 * (a.re * a.re + a.im * a.im));
   }
 
+  // A segment of bins, from the peak of one band to the next, is the falling side of one and the rising side of the
+  // other. A round gives each lane a segment; band m gets its rising sum from the lane before.
   TING_DEVICE void Mel(float* features) {
-    for (int m = lanes_.lane(); m < tables_.num_mel; m += kLanes) {
-      const int32_t begin = tables_.mel_offset[m], count = tables_.mel_offset[m + 1] - begin;
-      const float* bins = power_ + tables_.mel_start[m];
-      float sum = 0;
-      for (int32_t i = 0; i < count; ++i) sum += bins[i] * tables_.mel_weights[begin + i];
-      features[m] = logf(fminf(fmaxf(sum, FLT_EPSILON), FLT_MAX));  // finite for any samples
+    const int lane = lanes_.lane();
+    const MelWeights* weights = tables_.mel_weights + lane;
+    float last_rising = 0;  // in lane 0: of the last lane, a round ago
+    int next_count = tables_.mel_count[0], next_start = tables_.mel_start[lane];  // loaded a round ahead
+    for (int round = 0; round < tables_.mel_rounds; ++round) {
+      const int segment = round * kLanes + lane, count = next_count, start = next_start;
+      if (round + 1 < tables_.mel_rounds) {
+        next_count = tables_.mel_count[round + 1];
+        next_start = tables_.mel_start[segment + kLanes];
+      }
+      const MelWeights sums = MelSums(power_ + start, weights, count);
+      weights += count * kLanes;
+      const float rising = lanes_.Shuffle(sums.rising, (lane + kLanes - 1) % kLanes);
+      const int m = segment - kLanes;
+      if (m >= 0 && m < tables_.num_mel) features[m] = Log((lane == 0 ? last_rising : rising) + sums.falling);
+      last_rising = rising;
     }
+  }
+  TING_DEVICE static MelWeights MelSums(const float* bins, const MelWeights* weights, int count) {
+    constexpr int kAtOnce = 4;  // loads under way
+    MelWeights sums{0, 0};
+    for (int i = 0; i < count; i += kAtOnce) {
+      TING_UNROLL
+      for (int j = i; j < i + kAtOnce; ++j) {
+        const float bin = j < count ? bins[j] : 0;
+        const MelWeights w = j < count ? weights[j * kLanes] : MelWeights{0, 0};
+        sums.rising += bin * w.rising;
+        sums.falling += bin * w.falling;
+      }
+    }
+    return sums;
+  }
+  TING_DEVICE static float Log(float power) {
+    return logf(fminf(fmaxf(power, FLT_EPSILON), FLT_MAX));  // finite for any samples
   }
 
   const Lanes lanes_;

@@ -13,10 +13,10 @@
 namespace ting::cuda_fbank {
 
 struct HostTables {
-  int32_t frame_length = 0, frame_shift = 0, points = 0, num_mel = 0;
+  int32_t frame_length = 0, frame_shift = 0, points = 0, num_mel = 0, mel_rounds = 0;
   std::vector<Complex> window, twiddles, real_twiddles;
-  std::vector<int32_t> position, mel_start, mel_offset;
-  std::vector<float> mel_weights;
+  std::vector<int32_t> position, mel_count, mel_start;
+  std::vector<MelWeights> mel_weights;
 
   DeviceTables view() const;
 };
