@@ -67,10 +67,11 @@ TEST_P(CudaFbankTest, MatchesTheCpu) {
     const std::vector<float> expected = testing::CpuFeatures(fbank, AsFloat(signal));
     Batch<int16_t> as_int16(fbank);
     as_int16.Append(signal);
-    ExpectNear(Compute(cuda, as_int16), expected);
+    const std::vector<float> features = Compute(cuda, as_int16);
+    ExpectNear(features, expected);
     Batch<float> as_float(fbank);
     as_float.Append(AsFloat(signal));
-    ExpectNear(Compute(cuda, as_float), expected);
+    EXPECT_EQ(Compute(cuda, as_float), features);
   }
   Batch<float> tone(fbank);
   tone.Append(testing::PureTone(n));
@@ -88,26 +89,41 @@ INSTANTIATE_TEST_SUITE_P(Sizes, CudaFbankTest,
 class CudaFbankBatchTest : public CudaFbankTest {};
 INSTANTIATE_TEST_SUITE_P(Default, CudaFbankBatchTest, ::testing::Values(FbankOptions{}));
 
-// Odd lengths put later sequences on odd addresses; some have no whole frame, some no sample.
-TEST_P(CudaFbankBatchTest, AnyBatchHasTheSameBits) {
-  const Fbank fbank = Fbank::Create(GetParam()).value();
-  const CudaFbank cuda = CudaFbank::Create(GetParam()).value();
-  Batch<int16_t> together(fbank);
-  std::vector<testing::Signal> sounds;
-  for (const int n : {1601, 0, 399, 400, 8003, 559, 560, 1, 0, 31999}) {
-    sounds.push_back(testing::HardSignals(n, 11 + n)[0].second);
+// Every sequence's features in the batch are those that it has alone, and what the CPU computes.
+template <class Sample>
+void ExpectSameBitsAlone(const std::vector<int>& lengths) {
+  const Fbank fbank = Fbank::Create({}).value();
+  const CudaFbank cuda = CudaFbank::Create({}).value();
+  Batch<Sample> together(fbank);
+  std::vector<std::vector<Sample>> sounds;
+  for (const int n : lengths) {
+    const testing::Signal signal = testing::HardSignals(n, 11 + n)[0].second;
+    sounds.emplace_back(signal.begin(), signal.end());
     together.Append(sounds.back());
   }
   const std::vector<float> all = Compute(cuda, together, 5);
   for (size_t b = 0; b < sounds.size(); ++b) {
-    Batch<int16_t> alone(fbank);
+    Batch<Sample> alone(fbank);
     alone.Append(sounds[b]);
     const std::vector<float> features = Compute(cuda, alone);
     const std::vector<float> part(all.begin() + together.frame_offsets[b] * int64_t{80},
                                   all.begin() + together.frame_offsets[b + 1] * int64_t{80});
     EXPECT_EQ(features, part) << "sequence " << b;
-    ExpectNear(features, testing::CpuFeatures(fbank, AsFloat(sounds[b])));
+    ExpectNear(features, testing::CpuFeatures(fbank, {sounds[b].begin(), sounds[b].end()}));
   }
+}
+
+// Odd lengths put later sequences on odd addresses; some have no whole frame, some no sample.
+TEST_P(CudaFbankBatchTest, AnyBatchHasTheSameBits) {
+  const std::vector<int> lengths{1601, 0, 399, 400, 8003, 559, 560, 1, 0, 31999};
+  ExpectSameBitsAlone<int16_t>(lengths);
+  ExpectSameBitsAlone<float>(lengths);
+}
+
+TEST_P(CudaFbankBatchTest, ManySequencesAreTold) {
+  std::vector<int> lengths;
+  for (int b = 0; b < 300; ++b) lengths.push_back(b % 7 == 0 ? 0 : 400 + 161 * (b % 5));
+  ExpectSameBitsAlone<float>(lengths);
 }
 
 TEST_P(CudaFbankBatchTest, NothingToDoIsFine) {
@@ -117,13 +133,15 @@ TEST_P(CudaFbankBatchTest, NothingToDoIsFine) {
   EXPECT_TRUE(Compute(cuda, Batch<float>(fbank), 3).empty());
 }
 
-// Not a test of speed: prints what 64 x 5 s take, for whoever runs this on a GPU.
-TEST_P(CudaFbankBatchTest, PrintsItsTime) {
-  const Fbank fbank = Fbank::Create(GetParam()).value();
-  const CudaFbank cuda = CudaFbank::Create(GetParam()).value();
-  Batch<int16_t> batch(fbank);
-  for (int b = 0; b < 64; ++b) batch.Append(testing::HardSignals(80000, b)[0].second);
-  DeviceArray<int16_t> samples(batch.samples);
+// Prints what `num_sounds` x 5 s take.
+template <class Sample>
+void PrintTime(int num_sounds, const char* type) {
+  const Fbank fbank = Fbank::Create({}).value();
+  const CudaFbank cuda = CudaFbank::Create({}).value();
+  const testing::Signal signal = testing::HardSignals(80000, 1)[0].second;
+  Batch<Sample> batch(fbank);
+  for (int b = 0; b < num_sounds; ++b) batch.Append({signal.begin(), signal.end()});
+  DeviceArray<Sample> samples(batch.samples);
   DeviceArray<int64_t> sample_offsets(batch.sample_offsets);
   DeviceArray<int32_t> frame_offsets(batch.frame_offsets);
   DeviceArray<float> features(int64_t{batch.num_frames()} * 80);
@@ -134,17 +152,25 @@ TEST_P(CudaFbankBatchTest, PrintsItsTime) {
   for (int i = 0; i < 20; ++i) {
     float ms = 0;
     TING_ASSERT_CUDA(cudaEventRecord(begin, nullptr));
-    EXPECT_TRUE(cuda.Compute(samples.data(), sample_offsets.data(), frame_offsets.data(), 64, batch.num_frames(),
-                             features.data(), nullptr)
+    EXPECT_TRUE(cuda.Compute(samples.data(), sample_offsets.data(), frame_offsets.data(), num_sounds,
+                             batch.num_frames(), features.data(), nullptr)
                     .ok());
     TING_ASSERT_CUDA(cudaEventRecord(end, nullptr));
     TING_ASSERT_CUDA(cudaEventSynchronize(end));
     TING_ASSERT_CUDA(cudaEventElapsedTime(&ms, begin, end));
     best = std::min(best, ms);
   }
-  std::printf("64 x 5 s: %.1f us\n", best * 1e3);
+  std::printf("%d x 5 s of %s: %.1f us\n", num_sounds, type, best * 1e3);
   TING_ASSERT_CUDA(cudaEventDestroy(begin));
   TING_ASSERT_CUDA(cudaEventDestroy(end));
+}
+
+// Not a test of speed: for whoever runs this on a GPU.
+TEST_P(CudaFbankBatchTest, PrintsItsTime) {
+  for (const int num_sounds : {1, 67}) {
+    PrintTime<int16_t>(num_sounds, "int16");
+    PrintTime<float>(num_sounds, "f32");
+  }
 }
 
 }  // namespace
