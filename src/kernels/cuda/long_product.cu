@@ -10,19 +10,10 @@
 // Tried without gain: W for two tiles of rows by multicast; clusters of six to eight, of which one ran after the rest.
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/long_product_kernel.h"
+#include "kernels/cuda/ring_place.cuh"
 #include "kernels/cuda/wgmma.cuh"
 
 namespace ting::cuda::longk {
-
-// The place of the i-th of things that pass through `count` places.
-struct Place {
-  int place = 0;
-  uint32_t parity = 0;
-  __device__ void Next(int count) {
-    if (++place == count) place = 0, parity ^= 1;
-  }
-  __device__ int Before(int count) const { return (place > 0 ? place : count) - 1; }
-};
 
 // What a block works on, and where its shared memory lies.
 template <int kGroups, int kColumns>
@@ -77,7 +68,7 @@ class Producer {
       for (int box = 0; box < ahead; ++box) BarrierWait(Full(box), 0);
       return;
     }
-    Place at;
+    RingPlace at;
 #pragma unroll 1
     for (int box = ahead; box < boxes; ++box) {
       BarrierWait(kOfW ? block_.EmptyW(at.place) : block_.EmptyX(at.place), at.parity);
@@ -122,7 +113,7 @@ class Consumer {
   // The segment's sums, to where the cluster finds them.
   __device__ void Multiply() const {
     float sum[kColumns / 2];
-    Place x, w;
+    RingPlace x, w;
 #pragma unroll 1
     for (int k = 0; k < block_.num_tiles; ++k) {
       const int in_x = k % L::kTilesX;

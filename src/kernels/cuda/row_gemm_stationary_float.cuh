@@ -83,7 +83,7 @@ class FloatCopies {
     if (early) Copy(0, first_row_);
     const FloatRows rows(min(limit, p_.M));
     const int tiles = rows.tiles();
-    Place at{1 % kPlaces, 1 / kPlaces};
+    RingPlace at{1 % kPlaces, 1 / kPlaces};
 #pragma unroll 1
     for (int tile = 1; tile < tiles; ++tile) {
       if (!kOfA && tile == SharedFloat::kFirstResiduals) BarrierWait(block_.HeldW(), 0);
@@ -188,7 +188,7 @@ class FloatColumns {
   const int warp_, lane_;
   FloatEpilogue epilogue_;
   HeldWeights w_;
-  Place tile_, residual_;  // the next of A and of the residual
+  RingPlace tile_, residual_;  // the next of A and of the residual
 };
 
 template <typename T>

@@ -1,29 +1,21 @@
 // src/kernels/cuda/row_gemm_stationary_tile.cuh
 // SPDX-License-Identifier: Apache-2.0
 //
-// Parts of the weight-stationary form with f32 results: places that come round, and the product of a tile of rows.
+// Of the weight-stationary form with f32 results: the product of a tile of rows.
 #pragma once
 
+#include "kernels/cuda/ring_place.cuh"
 #include "kernels/cuda/row_gemm_stationary.h"
 #include "kernels/cuda/wgmma.cuh"
 
 namespace ting::cuda::stationary {
-
-// The place of the i-th of things that pass through `count` places.
-struct Place {
-  int place = 0;
-  uint32_t parity = 0;
-  __device__ void Next(int count) {
-    if (++place == count) place = 0, parity ^= 1;
-  }
-};
 
 constexpr int kHeldSteps = kHeldK / 16;
 using HeldWeights = uint32_t[kHeldSteps][4];  // of the first steps of K, for the 64 columns of a warpgroup
 
 // The tile of rows in the next place of A by W; `Block` tells where both lie.
 template <typename T, typename Block>
-__device__ inline void MultiplyTile(const Block& block, const HeldWeights& held, int group, int lane, Place& tile,
+__device__ inline void MultiplyTile(const Block& block, const HeldWeights& held, int group, int lane, RingPlace& tile,
                                     float (&sum)[kTileRows / 2]) {
   BarrierWait(block.FullA(tile.place), tile.parity);
   const uint64_t a = TileDescriptor(block.A(tile.place));
