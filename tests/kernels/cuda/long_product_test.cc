@@ -215,7 +215,8 @@ TEST(LongProductChoice, TakesWhatMeasuredFast) {
 }
 
 // With instruction caches as a model leaves them, but x not from the kernel before: steps of 1 to 64 utterances of 124
-// rows in the chosen cut and in others that fill the device; row_gemm beside them.
+// rows in the chosen cut and in others that fill the device; row_gemm beside them. What evicts the caches leaves few
+// multiprocessors free, so that figures of more than about 100 blocks are too large: trace a model for those.
 TEST(LongProductBench, Cuts) {
   TING_SKIP_WITHOUT_GPU(9);
   constexpr int kLaunches = 20;
