@@ -7,7 +7,8 @@
 #   scripts/test_gpu.sh                    builds build/cuda and runs everything
 #   scripts/test_gpu.sh --minimal          the same with a compiler, CMake and CUDA alone (TING_MINIMAL); installs nothing
 #   scripts/test_gpu.sh --built DIR        runs the test programs that lie in DIR
-#   scripts/test_gpu.sh … --sanitize       under compute-sanitizer: memcheck, racecheck, initcheck (minutes)
+#   scripts/test_gpu.sh … --sanitize TOOL  under compute-sanitizer (memcheck, racecheck or initcheck): of many cases alike
+#                                          one in EVERY (11), in JOBS processes at once, TIMEOUT_S (540) for each
 # COMMIT names the commit where git cannot.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,15 +16,13 @@ cd "$(dirname "$0")/.."
 tests=build/cuda/tests  # where the build leaves its test programs
 built=""                # or the folder that holds nothing but them
 minimal=""
-tools=("")
+tool=""
 while [[ $# -gt 0 ]]; do
   case "$1" in
     --minimal) minimal=1; tests=build/minimal/tests; shift ;;
     --built) built=$2; shift 2 ;;
-    --sanitize) tools=("compute-sanitizer --tool memcheck --error-exitcode 9 "
-                       "compute-sanitizer --tool racecheck --error-exitcode 9 "
-                       "compute-sanitizer --tool initcheck --error-exitcode 9 "); shift ;;
-    *) sed -n '7,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    --sanitize) tool=$2; shift 2 ;;
+    *) sed -n '7,12s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
 done
 
@@ -44,27 +43,44 @@ else
   mapfile -t programs < <(find "$tests" -type f -executable \( -path '*/kernels/cuda/*_test' -o -name '*_cuda_test' \) | sort)
 fi
 
+logs=$(mktemp -d)
+# run PROGRAM SHARD SHARDS: one part of a program's tests; its log, and "ok" or "FAILED" beside it.
+run() {
+  local log filter='-*Bench*' command=("$1")
+  log=$logs/$(basename "$1").$2
+  if [[ -n $tool ]]; then
+    command=(compute-sanitizer --tool "$tool" --error-exitcode 9 "$1")
+    export TING_TEST_EVERY=${EVERY:-11}
+  fi
+  GTEST_SHARD_INDEX=$2 GTEST_TOTAL_SHARDS=$3 timeout -k 5 "${TIMEOUT_S:-540}" \
+    "${command[@]}" --gtest_brief=1 --gtest_filter="$filter" >"$log" 2>&1 && echo ok >"$log.verdict" ||
+    echo "FAILED ($?)" >"$log.verdict"
+}
+export -f run
+export logs tool
+
+# Alone, one after the other; under a sanitizer, in parts that run side by side.
+shards=1 side_by_side=1
+[[ -n $tool ]] && shards=4 side_by_side=${JOBS:-$(nproc)}
+for shard in $(seq 0 $((shards - 1))); do
+  for program in "${programs[@]}"; do echo "$program $shard $shards"; done
+done | xargs -P "$side_by_side" -L 1 bash -c 'run "$@"' run
+
 failed=0
 summary=""
-for program in "${programs[@]}"; do
-  for tool in "${tools[@]}"; do
-    log=$(mktemp)
-    filter='-*Bench*'
-    [[ -n $tool ]] && filter='-*Bench*:*Large*'
-    # shellcheck disable=SC2086  # the tool is a command with its options
-    if timeout "${TIMEOUT_S:-400}" $tool "$program" --gtest_brief=1 --gtest_filter="$filter" >"$log" 2>&1; then
-      verdict=ok
-    else
-      verdict="FAILED ($?)"
-      failed=1
-      grep -v "^\[ *\(OK\|RUN\)" "$log" | head -40
-    fi
-    line=$(grep -E "^\[  PASSED|tests? ran|ERROR SUMMARY|RACECHECK SUMMARY" "$log" | tr '\n' ' ' | cut -c1-160)
-    summary+="| $(basename "$program") | ${tool:+$(cut -d' ' -f3 <<<"$tool")} | $verdict | $line |"$'\n'
-    rm -f "$log"
-  done
+for log in "$logs"/*.verdict; do
+  verdict=$(cat "$log")
+  log=${log%.verdict}
+  if [[ $verdict != ok ]]; then
+    failed=1
+    echo "== $(basename "$log")"
+    grep -v "^\[ *\(OK\|RUN\)" "$log" | head -40
+  fi
+  line=$(grep -E "^\[  PASSED|tests? ran|ERROR SUMMARY|RACECHECK SUMMARY" "$log" | tr '\n' ' ' | cut -c1-160 || true)
+  summary+="| $(basename "$log" .0) | $verdict | $line |"$'\n'
 done
+rm -rf "$logs"
 
-echo "$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | head -1); $(date -u +%F); commit ${COMMIT:-$(git rev-parse --short HEAD 2>/dev/null || echo unknown)}"
-printf '| program | tool | result | counts |\n| --- | --- | --- | --- |\n%s' "$summary"
+echo "$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader | head -1); $(date -u +%F); commit ${COMMIT:-$(git rev-parse --short HEAD 2>/dev/null || echo unknown)}${tool:+; $tool}"
+printf '| program | result | counts |\n| --- | --- | --- |\n%s' "$summary"
 exit "$failed"

@@ -35,8 +35,8 @@ __device__ inline void InitConvBarriers(const ConvPairBlock<Shape>& block) {
     BarrierInit(&block.full_b[i], 4);  // a warpgroup's warps
     BarrierInit(&block.empty_b[i], Shape::kConsumers * 4);
   }
-  BarrierInit(block.full_features, ConvPlanner<Shape>::kWarps);
-  BarrierInit(block.empty_features, Shape::kProducers * 4);
+  BarrierInit(block.full_features, ConvPlanner<Shape>::kThreads);
+  BarrierInit(block.empty_features, Shape::kProducers * 128);
   BarrierInitFence();
 }
 

@@ -43,7 +43,7 @@ __device__ inline void FetchWeights(const ConvPairParameters& p, const ConvPairB
 template <typename Shape>
 class ConvPlanner {
  public:
-  static constexpr int kWarps = 3;
+  static constexpr int kThreads = 96;
 
   __device__ ConvPlanner(const ConvPairParameters& p, const ConvPairBlock<Shape>& block)
       : p_(p), block_(block), thread_(static_cast<int>(threadIdx.x) - (kConvPairThreads - kThreads)) {}
@@ -64,8 +64,7 @@ class ConvPlanner {
       } else {
         LoadFeatures<float>(block_.Table(tile));
       }
-      __syncwarp();
-      if (thread_ % 32 == 0) BarrierArrive(block_.full_features);
+      BarrierArrive(block_.full_features);
       if (++tile >= block_.Tiles(p_)) return;
       BarrierWait(block_.empty_features, parity);
       parity ^= 1;
@@ -73,7 +72,7 @@ class ConvPlanner {
   }
 
  private:
-  static constexpr int kThreads = kWarps * 32, kBarrier = 4;
+  static constexpr int kBarrier = 4;
 
   // Each thread looks at some sequences and writes down those of the tile's rows that are theirs.
   __device__ void FindRows(int tile) const {

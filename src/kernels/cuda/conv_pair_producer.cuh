@@ -58,8 +58,7 @@ class ConvProducer {
       BarrierWait(block_.full_features, parity_features);
       parity_features ^= 1;
       LoadUnits();
-      __syncwarp();
-      if (lane_ == 0) BarrierArrive(block_.empty_features);
+      BarrierArrive(block_.empty_features);
 #pragma unroll 1
       for (int i = warp_ / 4; i < block_.blocks; i += Shape::kProducers) {
         BarrierWait(&block_.empty_b[buffer], parity);

@@ -14,7 +14,7 @@ namespace ting::cuda::ffn {
 
 struct LoneBarriers {
   uint64_t full[kMaxStages], empty[kMaxStages];
-  uint64_t vectors;  // an arrival of two warps
+  uint64_t vectors;  // an arrival of each lane of two warps
 };
 
 // The role of the warps beyond the consumers; `place` is of the warp's slice.
@@ -29,8 +29,7 @@ __device__ __forceinline__ void ProduceAlone(const Arguments& arguments, const R
     producer.PrefetchRest(static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x));
   } else if (group >= 2) {
     CopiesAsyncWait();
-    __syncwarp();
-    if (lane == 0) BarrierArrive(&barriers->vectors);
+    BarrierArrive(&barriers->vectors);
   }
   __syncwarp();
   WaitForPreviousKernel();

@@ -108,17 +108,18 @@ class GroupProducer {
   Cursor cursor_;
 };
 
-// Inits the barriers of the ring and of the vectors, which have an arrival of two warps, and `others` behind that one;
-// asks for the vectors of `place`. All threads of the block return together.
+// Inits the barriers of the ring and of the vectors, which have an arrival of each lane of two warps, and `others` behind
+// that one; asks for the vectors of `place`. All threads of the block return together.
 __device__ __forceinline__ void StartBlock(const Arguments& arguments, const Ring& ring, const Place& place,
                                            uint64_t* vectors_barrier, int others, float* vectors, int warp, int lane) {
-  constexpr int kReaders = 4;  // warps of a stage
+  constexpr int kReaders = 4;         // warps of a stage
+  constexpr int kVectorThreads = 64;  // that copy vectors
   if (warp == kWarps) {
     if (lane < kMaxStages) {
       BarrierInit(&ring.full[lane], 1);
       BarrierInit(&ring.empty[lane], kReaders);
     } else if (lane <= kMaxStages + others) {
-      BarrierInit(vectors_barrier + (lane - kMaxStages), lane == kMaxStages ? 2 : 1);
+      BarrierInit(vectors_barrier + (lane - kMaxStages), lane == kMaxStages ? kVectorThreads : 1);
     }
     BarrierInitFence();
   } else if (threadIdx.x == kConsumers + 32) {
@@ -126,7 +127,7 @@ __device__ __forceinline__ void StartBlock(const Arguments& arguments, const Rin
     TmaPrefetchMap(&arguments.w2);
   } else if (warp >= kWarps + 2) {
     // Before the weights, behind which they would arrive.
-    StartVectors(arguments, place, vectors, static_cast<int>(threadIdx.x) - kConsumers - 64, 64);
+    StartVectors(arguments, place, vectors, static_cast<int>(threadIdx.x) - kConsumers - 64, kVectorThreads);
   }
   __syncthreads();
 }

@@ -21,7 +21,7 @@ namespace {
 // The barriers of a block.
 struct Barriers {
   uint64_t full[kMaxStages], empty[kMaxStages];
-  uint64_t vectors, received[2];  // the vectors' has an arrival of two warps
+  uint64_t vectors, received[2];  // the vectors' has an arrival of each lane of two warps
 };
 
 // As FindPlace, without divisions.
@@ -128,8 +128,7 @@ __device__ __forceinline__ void ProducerRole(const Arguments& arguments, const R
     producer.PrefetchRest(static_cast<int>(ClusterNumber()), static_cast<int>(ClustersInRow()));
   } else if (group >= 2) {
     CopiesAsyncWait();
-    __syncwarp();
-    if (lane == 0) BarrierArrive(&barriers->vectors);
+    BarrierArrive(&barriers->vectors);
   }
   __syncwarp();
   WaitForPreviousKernel();

@@ -325,14 +325,16 @@ class Consumer {
 
  private:
   static constexpr bool kResidual = kOutput == RowGemmOutput::kFloat && !Block::kSplit;
+  static constexpr int kSharers = Block::kConsumers / Block::kTurns;  // threads whose tiles of columns are the same
 
   __device__ int FirstTile() const { return Block::kTurns == 2 ? warp_ / 4 : 0; }
-  // A warpgroup's own tiles' on its way into shared memory.
+  // On its way into shared memory, by the threads that have the same tiles.
   __device__ void FetchBias() const {
+    const int thread = thread_ % kSharers;
 #pragma unroll 1
     for (int tile = FirstTile(); tile < block_.tiles; tile += Block::kTurns) {
-      const int i = tile * kTileN + thread_ % 128, column = block_.first_tile * kTileN + i;
-      if (thread_ % 128 >= kTileN) continue;
+      const int i = tile * kTileN + thread, column = block_.first_tile * kTileN + i;
+      if (thread >= kTileN) continue;
       if (p_.bias != nullptr && column < p_.N) {
         CopyFloatAsync(&block_.bias[i], p_.bias + column);
       } else {
@@ -342,7 +344,7 @@ class Consumer {
   }
   __device__ void BiasIsThere() const {
     CopyAsyncWait();
-    NamedBarrier(2 + warp_ / 4, 128);
+    NamedBarrier(2 + thread_ / kSharers, kSharers);
   }
   // Barriers are there; false if the block has no rows.
   __device__ bool Ready() const {

@@ -4,6 +4,7 @@
 // Self and cross attention against loops in f64, on shapes around the tiles (32 and 64 rows, 32 to 128 keys), with
 // all masks; a sequence alone against the same one in a batch, bit by bit; nothing written beyond the rows.
 #include "tests/kernels/cuda/attention_problems.h"
+#include "tests/kernels/cuda/take_case.h"
 
 namespace ting::cuda {
 namespace {
@@ -43,6 +44,7 @@ TYPED_TEST(Attention, SelfHeads) {
   for (const int heads : {1, 4, 8}) {
     for (const int width : {8, 32, 48, 64, 80, 96, 128}) {
       for (const bool relative : {false, true}) {
+        if (!TakeCase()) continue;
         SelfOptions options;
         options.heads = heads;
         options.width = width;

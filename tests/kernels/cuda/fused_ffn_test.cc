@@ -12,6 +12,7 @@
 #include <map>
 
 #include "tests/kernels/cuda/ffn_testing.h"
+#include "tests/kernels/cuda/take_case.h"
 
 namespace ting::cuda {
 namespace {
@@ -84,6 +85,7 @@ TEST(FusedFfn, EveryCutAndLengthMatchesAndBitsDependOnSplitAlone) {
   for (const FfnConfig& config : AllConfigs(2048)) {
     for (int64_t rows : {1984, 1, 2, 31, 33, 40, 41, 48, 49, 63, 64, 65, 79, 80, 81, 124, 127, 128, 129, 992}) {
       for (int64_t padding : {0, 70}) {
+        if (!TakeCase()) continue;
         const std::vector<float> y = RunRows(ffn, x, rows, rows + padding, config);
         Compare(y, expected, Name(config) + " rows " + std::to_string(rows));
         const auto [first, added] = bits.emplace(config.split, y);
@@ -151,6 +153,7 @@ TEST(FusedFfn, TypesActivationsAndOptions) {
              {FfnConfig{32, 8, 1}, FfnConfig{40, 4, 1}, FfnConfig{48, 5, 1}, FfnConfig{64, 2, 1}, FfnConfig{64, 4, 1},
               FfnConfig{80, 1, 1}, FfnConfig{128, 1, 1}, FfnConfig{128, 2, 1}, FfnConfig{128, 2, 2},
               FfnConfig{128, 3, 1}}) {
+          if (!TakeCase()) continue;
           Compare(RunRows(ffn, x, rows, rows + 3, config), expected,
                   Name(config) + " activation " + ActivationName(activation) + " options " + std::to_string(options));
         }
@@ -171,6 +174,7 @@ TEST(FusedFfn, BitsAtTheEndDependOnSplitAlone) {
       for (const int split : {1, 2, 3}) {
         const std::vector<float> expected = RunRows(ffn, x, rows, rows + 5, {split == 1 ? 128 : 32, split, 1});
         for (const FfnConfig& config : {FfnConfig{128, split, 1}, FfnConfig{128, split, 2}, FfnConfig{128, split, 4}}) {
+          if (!TakeCase()) continue;
           const std::vector<float> y = RunRows(ffn, x, rows, rows + 5, config);
           EXPECT_EQ(std::memcmp(expected.data(), y.data(), y.size() * 4), 0)
               << Name(config) << " norm " << post << " residual " << residual;
@@ -188,6 +192,7 @@ TEST(FusedFfn, HiddenWidths) {
     const FusedFfn ffn = MakeFfn(layer);
     const RandomLayer::Expected expected = layer.Compute(x);
     for (const FfnConfig& config : AllConfigs(F)) {
+      if (!TakeCase()) continue;
       Compare(RunRows(ffn, x, 100, 200, config), expected, Name(config) + " F " + std::to_string(F));
     }
   }
@@ -197,7 +202,9 @@ TEST(FusedFfn, NoRowsWriteNothing) {
   TING_SKIP_WITHOUT_HOPPER();
   const RandomLayer layer(LayerCase{}, 300);
   const FusedFfn ffn = MakeFfn(layer);
-  for (const FfnConfig& config : AllConfigs(2048)) RunRows(ffn, {}, 0, 300, config);
+  for (const FfnConfig& config : AllConfigs(2048)) {
+    if (TakeCase()) RunRows(ffn, {}, 0, 300, config);
+  }
 }
 
 // A chain of layers, each the input of the next, gives the same bits with and without overlapping launches.
@@ -211,6 +218,7 @@ TEST(FusedFfn, DependentLaunchesInAGraph) {
   cudaStream_t stream;
   ASSERT_CUDA_OK(cudaStreamCreate(&stream));
   for (const FfnConfig& config : AllConfigs(2048)) {
+    if (!TakeCase()) continue;
     std::vector<float> results[2];
     for (bool dependent : {false, true}) {
       cudaGraph_t graph;
