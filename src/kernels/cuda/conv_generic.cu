@@ -85,9 +85,9 @@ __global__ void __launch_bounds__(kThreads) ConvGenericKernel(ConvParameters p) 
 
 }  // namespace
 
-ConvKernelFunction FindConvGeneric(ConvStorage storage, bool features) {
-  if (storage == ConvStorage::kF32) return ConvGenericKernel<float, float>;
-  if (storage == ConvStorage::kF16)
+ConvKernelFunction FindConvGeneric(DType storage, bool features) {
+  if (storage == DType::kF32) return ConvGenericKernel<float, float>;
+  if (storage == DType::kF16)
     return features ? ConvGenericKernel<float, __half> : ConvGenericKernel<__half, __half>;
   return features ? ConvGenericKernel<float, __nv_bfloat16> : ConvGenericKernel<__nv_bfloat16, __nv_bfloat16>;
 }

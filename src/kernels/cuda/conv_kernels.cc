@@ -12,6 +12,9 @@ namespace ting::cuda {
 namespace {
 
 Status Check(const ConvArguments& a) {
+  if (a.storage != DType::kF32 && a.storage != DType::kF16 && a.storage != DType::kBF16) {
+    return Unimplemented("conv: stored in {}; it takes f32, f16 and bf16", DTypeName(a.storage));
+  }
   if ((a.x != nullptr) == (a.features != nullptr)) return InvalidArgument("conv: give x or features");
   if ((a.mean != nullptr) != (a.istd != nullptr) || (a.mean != nullptr && a.features == nullptr)) {
     return InvalidArgument("conv: CMVN needs mean, istd and features");

@@ -20,14 +20,13 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "tensor/dtype.h"
 #include "ting/status.h"
 
 namespace ting::cuda {
 
-enum class ConvStorage { kF32, kF16, kBF16 };
-
 struct ConvArguments {
-  ConvStorage storage = ConvStorage::kF32;  // of x, weight and y
+  DType storage = DType::kF32;  // kF32, kF16, kBF16: of x, weight and y
   int kernel = 3, stride = 2;
   int64_t F_in = 0, C_in = 1, C_out = 0;
 
@@ -57,8 +56,8 @@ Status ConvGeneric(const ConvArguments& arguments, cudaStream_t stream);
 // second stage sums 32 channels after 32 channels, the taps of each in the order of the weight's columns.
 
 struct ConvPairArguments {
-  ConvStorage storage = ConvStorage::kF16;  // kF16, kBF16: of the weights and y
-  int64_t F_in = 0, C = 0;                  // C: channels of both stages
+  DType storage = DType::kF16;  // kF16, kBF16: of the weights and y
+  int64_t F_in = 0, C = 0;      // C: channels of both stages
 
   const float* features = nullptr;  // [rows_in, F_in], 16-byte aligned
   const float* mean = nullptr;      // [F_in], both or none
@@ -88,7 +87,7 @@ struct ConvPairConfig {
 inline constexpr ConvPairConfig kConvPairConfigs[] = {{256, 144}, {128, 144}, {64, 80}};
 
 // OK, or why the pair cannot take such a model on the current device.
-Status SupportsConvPair(ConvStorage storage, int64_t C, int64_t F_in);
+Status SupportsConvPair(DType storage, int64_t C, int64_t F_in);
 Status ConvPair(const ConvPairArguments& arguments, cudaStream_t stream);
 
 // In a configuration of one's choice, for tests and benchmarks. Not each takes every F_in.

@@ -82,14 +82,14 @@ int Stages(const ConvPairArguments& a, const ConvPairConfig& config) {
   return stages;
 }
 
-ConvPairFunction FindKernel(ConvStorage storage, const ConvPairConfig& config) {
-  return storage == ConvStorage::kF16 ? FindConvPair<__half>(config) : FindConvPair<__nv_bfloat16>(config);
+ConvPairFunction FindKernel(DType storage, const ConvPairConfig& config) {
+  return storage == DType::kF16 ? FindConvPair<__half>(config) : FindConvPair<__nv_bfloat16>(config);
 }
 
 Result<ConvPairParameters> MakeParameters(const ConvPairArguments& a, const ConvPairConfig& config) {
   ConvPairParameters p{};
-  TING_ASSIGN_OR_RETURN(p.w, MakeTensorMap(a.storage == ConvStorage::kF16 ? TmaType::kF16 : TmaType::kBF16, a.weight[1],
-                                           a.C, 9 * a.C, 9 * a.C, config.channels / kConvClusterBlocks, kConvChannels));
+  TING_ASSIGN_OR_RETURN(p.w, MakeTensorMap(a.storage, a.weight[1], a.C, 9 * a.C, 9 * a.C,
+                                           config.channels / kConvClusterBlocks, kConvChannels));
   p.features = a.features, p.mean = a.mean, p.istd = a.istd;
   p.in_offsets = a.in_offsets, p.out_offsets = a.out_offsets;
   p.first_weight = a.weight[0], p.first_bias = a.bias[0], p.second_bias = a.bias[1], p.y = a.y;
@@ -101,12 +101,12 @@ Result<ConvPairParameters> MakeParameters(const ConvPairArguments& a, const Conv
 
 }  // namespace
 
-Status SupportsConvPair(ConvStorage storage, int64_t C, int64_t F_in) {
+Status SupportsConvPair(DType storage, int64_t C, int64_t F_in) {
   int device = 0, major = 0;
   TING_CUDA_RETURN_IF_ERROR(cudaGetDevice(&device));
   TING_CUDA_RETURN_IF_ERROR(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
   if (major != 9) return Unimplemented("conv pair: needs a GPU of compute capability 9.0, this one has {}.x", major);
-  if (storage == ConvStorage::kF32) return Unimplemented("conv pair: computes in f16 and bf16 only");
+  TING_RETURN_IF_ERROR(CheckHalf(storage, "conv pair"));
   if (C < 64 || C > kMostChannels || C % 64 != 0 || F_in < kLeastFrequencies || F_in > kMostFrequencies) {
     return Unimplemented("conv pair: {} frequencies, {} channels; it takes {} to {}, and multiples of 64 up to {}",
                          F_in, C, kLeastFrequencies, kMostFrequencies, kMostChannels);

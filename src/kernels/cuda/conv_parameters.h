@@ -27,7 +27,7 @@ struct ConvParameters {
 using ConvKernelFunction = void (*)(ConvParameters);
 
 inline constexpr int kConvGenericThreads = 256;
-ConvKernelFunction FindConvGeneric(ConvStorage storage, bool features);
+ConvKernelFunction FindConvGeneric(DType storage, bool features);
 dim3 ConvGenericGrid(const ConvParameters& p, int64_t max_rows_out);
 
 }  // namespace ting::cuda

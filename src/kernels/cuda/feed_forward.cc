@@ -100,7 +100,7 @@ Result<std::unique_ptr<Kernel>> CreateFusedFeedForward(const OpDesc& desc) {
   TING_ASSIGN_OR_RETURN(const DeviceNorm norm, backend.Norm(params.norm));
   TING_ASSIGN_OR_RETURN(const DeviceNorm post, backend.Norm(params.post));
   FusedFfnWeights weights;
-  weights.type = backend.compute() == Compute::kF16 ? FfnType::kF16 : FfnType::kBF16;
+  weights.type = backend.storage();
   weights.D = params.D, weights.F = params.F;
   weights.w1 = w1.data, weights.w2 = w2.data, weights.b1 = w1.bias, weights.b2 = w2.bias;
   weights.norm_gamma = norm.gamma, weights.norm_beta = norm.beta, weights.norm_eps = norm.eps;

@@ -124,6 +124,7 @@ double Microseconds(int64_t rows, const FfnConfig& config, int64_t F) {
 }  // namespace
 
 Status FusedFfn::Supports(const FusedFfnWeights& weights) {
+  TING_RETURN_IF_ERROR(CheckHalf(weights.type, "fused feed-forward"));
   if (weights.D != ffn::kD)
     return Unimplemented("fused feed-forward: model width {}, only 256 is supported", weights.D);
   if (weights.F <= 0 || weights.F % ffn::kChunk != 0 || weights.F > 8192) {
@@ -176,13 +177,12 @@ Result<FusedFfn> FusedFfn::Create(const FusedFfnWeights& weights) {
   }
   FusedFfn ffn;
   ffn.weights_ = weights;
-  const TmaType type = weights.type == FfnType::kF16 ? TmaType::kF16 : TmaType::kBF16;
-  TING_ASSIGN_OR_RETURN(ffn.w1_map_, MakeTensorMap(type, weights.w1, weights.F, weights.D, weights.D, 64, 64));
-  TING_ASSIGN_OR_RETURN(ffn.w2_map_, MakeTensorMap(type, weights.w2, weights.D, weights.F, weights.F, 64, 64));
+  TING_ASSIGN_OR_RETURN(ffn.w1_map_, MakeTensorMap(weights.type, weights.w1, weights.F, weights.D, weights.D, 64, 64));
+  TING_ASSIGN_OR_RETURN(ffn.w2_map_, MakeTensorMap(weights.type, weights.w2, weights.D, weights.F, weights.F, 64, 64));
   if (ffn::UnitChunks(weights.F) == 2) {
-    TING_ASSIGN_OR_RETURN(ffn.w1_pairs_, MakeTilesMap(type, weights.w1, weights.F, weights.D, 64, 2));
-    TING_ASSIGN_OR_RETURN(ffn.w2_pairs_, MakeTilesMap(type, weights.w2, weights.D, weights.F, 64, 2));
-    TING_ASSIGN_OR_RETURN(ffn.w2_columns_, MakeTilesMap(type, weights.w2, weights.D, weights.F, 128, 1));
+    TING_ASSIGN_OR_RETURN(ffn.w1_pairs_, MakeTilesMap(weights.type, weights.w1, weights.F, weights.D, 64, 2));
+    TING_ASSIGN_OR_RETURN(ffn.w2_pairs_, MakeTilesMap(weights.type, weights.w2, weights.D, weights.F, 64, 2));
+    TING_ASSIGN_OR_RETURN(ffn.w2_columns_, MakeTilesMap(weights.type, weights.w2, weights.D, weights.F, 128, 1));
   }
   for (const int tile_rows : kFfnTileRows) {
     for (const int split : {2, 3}) {

@@ -19,15 +19,14 @@
 #include <cstdint>
 
 #include "kernels/params.h"
+#include "tensor/dtype.h"
 #include "ting/status.h"
 
 namespace ting::cuda {
 
-enum class FfnType { kF16, kBF16 };
-
 // Device pointers; they must outlive the FusedFfn made of them.
 struct FusedFfnWeights {
-  FfnType type = FfnType::kF16;
+  DType type = DType::kF16;  // or kBF16
   int64_t D = 0, F = 0;
   const void* w1 = nullptr;   // [F, D]
   const void* w2 = nullptr;   // [D, F]

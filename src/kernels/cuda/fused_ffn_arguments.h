@@ -128,11 +128,11 @@ constexpr SharedLayout LayoutOf(int tile_rows, int stages, int slice_chunks, int
 }
 
 using Kernel = void (*)(Arguments);
-Kernel FindKernel(FfnType type, Activation activation, int tile_rows, int split);
+Kernel FindKernel(DType type, Activation activation, int tile_rows, int split);
 // Of one form each.
-Kernel FindWideKernel(FfnType type, Activation activation);
-Kernel FindPairedKernel(FfnType type, Activation activation);
-Kernel FindSplitKernel(FfnType type, Activation activation, int tile_rows);
-Kernel FindUnsplitKernel(FfnType type, Activation activation);
+Kernel FindWideKernel(DType type, Activation activation);
+Kernel FindPairedKernel(DType type, Activation activation);
+Kernel FindSplitKernel(DType type, Activation activation, int tile_rows);
+Kernel FindUnsplitKernel(DType type, Activation activation);
 
 }  // namespace ting::cuda::ffn

@@ -198,8 +198,8 @@ Kernel KernelFor(Activation activation) {
 
 }  // namespace
 
-Kernel FindPairedKernel(FfnType type, Activation activation) {
-  return type == FfnType::kF16 ? KernelFor<__half>(activation) : KernelFor<__nv_bfloat16>(activation);
+Kernel FindPairedKernel(DType type, Activation activation) {
+  return type == DType::kF16 ? KernelFor<__half>(activation) : KernelFor<__nv_bfloat16>(activation);
 }
 
 }  // namespace ting::cuda::ffn

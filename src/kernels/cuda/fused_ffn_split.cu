@@ -240,8 +240,8 @@ Kernel KernelFor(Activation activation, int tile_rows) {
 
 }  // namespace
 
-Kernel FindSplitKernel(FfnType type, Activation activation, int tile_rows) {
-  return type == FfnType::kF16 ? KernelFor<__half>(activation, tile_rows)
+Kernel FindSplitKernel(DType type, Activation activation, int tile_rows) {
+  return type == DType::kF16 ? KernelFor<__half>(activation, tile_rows)
                                : KernelFor<__nv_bfloat16>(activation, tile_rows);
 }
 

@@ -61,7 +61,7 @@ TuningProduct TuningProductOf(const FusedFfnWeights& w, std::optional<int> split
   if (w.norm_gamma != nullptr) form = "norm " + form;
   if (w.post_gamma != nullptr) form += " norm";
   if (split) form += fmt::format(", split {}", *split);
-  return {"fused_ffn", w.type == FfnType::kF16 ? "f16" : "bf16", w.F, w.D, std::move(form)};
+  return {"fused_ffn", std::string(DTypeName(w.type)), w.F, w.D, std::move(form)};
 }
 
 TuningConfig ToTuningConfig(const FfnConfig& config) {

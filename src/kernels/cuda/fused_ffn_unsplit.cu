@@ -232,8 +232,8 @@ Kernel KernelFor(Activation activation) {
 
 }  // namespace
 
-Kernel FindUnsplitKernel(FfnType type, Activation activation) {
-  return type == FfnType::kF16 ? KernelFor<__half>(activation) : KernelFor<__nv_bfloat16>(activation);
+Kernel FindUnsplitKernel(DType type, Activation activation) {
+  return type == DType::kF16 ? KernelFor<__half>(activation) : KernelFor<__nv_bfloat16>(activation);
 }
 
 }  // namespace ting::cuda::ffn

@@ -199,11 +199,11 @@ Kernel KernelFor(Activation activation) {
 
 }  // namespace
 
-Kernel FindWideKernel(FfnType type, Activation activation) {
-  return type == FfnType::kF16 ? KernelFor<__half>(activation) : KernelFor<__nv_bfloat16>(activation);
+Kernel FindWideKernel(DType type, Activation activation) {
+  return type == DType::kF16 ? KernelFor<__half>(activation) : KernelFor<__nv_bfloat16>(activation);
 }
 
-Kernel FindKernel(FfnType type, Activation activation, int tile_rows, int split) {
+Kernel FindKernel(DType type, Activation activation, int tile_rows, int split) {
   switch (FormOf(tile_rows, split)) {
     case Form::kWide:
       return FindWideKernel(type, activation);

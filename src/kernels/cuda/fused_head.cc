@@ -31,8 +31,8 @@ int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t Groups(int64_t V) { return int64_t{head::Segments(V)} * head::kSegmentGroups; }
 
 head::Kernel KernelFor(const FusedHeadWeights& weights, int row_groups, int64_t k) {
-  return weights.type == HalfType::kF16 ? head::FindKernel<__half>(weights.K, row_groups, k)
-                                        : head::FindKernel<__nv_bfloat16>(weights.K, row_groups, k);
+  return weights.type == DType::kF16 ? head::FindKernel<__half>(weights.K, row_groups, k)
+                                     : head::FindKernel<__nv_bfloat16>(weights.K, row_groups, k);
 }
 
 Status CheckConfig(const FusedHeadConfig& config, const FusedHeadWeights& weights) {
@@ -110,6 +110,7 @@ Status LaunchProduct(const FusedHeadWeights& weights, Parameters parameters, con
 int FusedHead::LeastSplits(int64_t V) { return static_cast<int>(CeilDiv(head::Segments(V), head::kMaxBlockSegments)); }
 
 Status FusedHead::Supports(const FusedHeadWeights& weights) {
+  TING_RETURN_IF_ERROR(CheckHalf(weights.type, "fused head"));
   if (weights.K != 256 && weights.K != 512) {
     return Unimplemented("fused head: rows of {} elements, only 256 and 512 are supported", weights.K);
   }
@@ -154,9 +155,8 @@ Result<FusedHead> FusedHead::Create(const FusedHeadWeights& weights) {
   }
   FusedHead head;
   head.weights_ = weights;
-  const TmaType type = weights.type == HalfType::kF16 ? TmaType::kF16 : TmaType::kBF16;
   TING_ASSIGN_OR_RETURN(head.w_map_,
-                        MakeTensorMap(type, weights.w, weights.V, weights.K, weights.K, head::kSegment, 64));
+                        MakeTensorMap(weights.type, weights.w, weights.V, weights.K, weights.K, head::kSegment, 64));
   return head;
 }
 

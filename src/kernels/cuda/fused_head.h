@@ -24,15 +24,15 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/cuda/row_gemm.h"
 #include "kernels/cuda/row_kernels.h"
+#include "tensor/dtype.h"
 #include "ting/status.h"
 
 namespace ting::cuda {
 
 // Device pointers; they must outlive the FusedHead made of them.
 struct FusedHeadWeights {
-  HalfType type = HalfType::kF16;
+  DType type = DType::kF16;  // or kBF16
   int64_t V = 0, K = 0;
   const void* w = nullptr;
   const float* bias = nullptr;   // may be null, as the norm

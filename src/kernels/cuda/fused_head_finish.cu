@@ -155,8 +155,8 @@ Status LaunchFinishTopK(const TopKParameters& parameters, bool dependent, cudaSt
   return Launch(FinishTopKKernel, ShapeFor(parameters.rows, sizeof(Waiting), dependent), stream, parameters);
 }
 
-Status LaunchFinishTargets(HalfType type, const TargetParameters& parameters, bool dependent, cudaStream_t stream) {
-  const auto kernel = type == HalfType::kF16 ? FinishTargetsKernel<__half> : FinishTargetsKernel<__nv_bfloat16>;
+Status LaunchFinishTargets(DType type, const TargetParameters& parameters, bool dependent, cudaStream_t stream) {
+  const auto kernel = type == DType::kF16 ? FinishTargetsKernel<__half> : FinishTargetsKernel<__nv_bfloat16>;
   return Launch(kernel, ShapeFor(parameters.targets, 0, dependent), stream, parameters);
 }
 

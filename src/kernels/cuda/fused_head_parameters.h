@@ -114,6 +114,6 @@ struct TargetParameters {
   int rows, targets, V, K, segments, blank;
   float penalty;
 };
-Status LaunchFinishTargets(HalfType type, const TargetParameters& parameters, bool dependent, cudaStream_t stream);
+Status LaunchFinishTargets(DType type, const TargetParameters& parameters, bool dependent, cudaStream_t stream);
 
 }  // namespace ting::cuda::head

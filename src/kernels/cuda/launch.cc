@@ -25,6 +25,19 @@ Result<EncodeFunction> FindEncode() {
   return reinterpret_cast<EncodeFunction>(function);
 }
 
+Result<CUtensorMapDataType> MapTypeOf(DType type) {
+  switch (type) {
+    case DType::kF16:
+      return CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+    case DType::kBF16:
+      return CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+    case DType::kF32:
+      return CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
+    default:
+      return Unimplemented("tensor maps of {}; they are of f16, bf16 or f32", DTypeName(type));
+  }
+}
+
 CUtensorMapSwizzle SwizzleOf(int bytes) {
   return bytes == 128  ? CU_TENSOR_MAP_SWIZZLE_128B
          : bytes == 64 ? CU_TENSOR_MAP_SWIZZLE_64B
@@ -33,13 +46,12 @@ CUtensorMapSwizzle SwizzleOf(int bytes) {
 
 // Innermost dimension first; its elements lie side by side.
 template <int kRank>
-Result<CUtensorMap> EncodeMap(TmaType type, const void* data, const int64_t (&sizes)[kRank],
+Result<CUtensorMap> EncodeMap(DType type, const void* data, const int64_t (&sizes)[kRank],
                               const int64_t (&strides)[kRank - 1], const int (&box)[kRank]) {
   static const Result<EncodeFunction> encode = FindEncode();
   TING_RETURN_IF_ERROR(encode.status());
-  const int element_bytes = type == TmaType::kF32 ? 4 : 2;
-  const CUtensorMapDataType types[] = {CU_TENSOR_MAP_DATA_TYPE_FLOAT16, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
-                                       CU_TENSOR_MAP_DATA_TYPE_FLOAT32};
+  TING_ASSIGN_OR_RETURN(const CUtensorMapDataType map_type, MapTypeOf(type));
+  const int element_bytes = static_cast<int>(DTypeSize(type));
   cuuint64_t map_sizes[kRank], map_strides[kRank - 1];
   cuuint32_t map_box[kRank], steps[kRank];
   for (int i = 0; i < kRank; ++i) {
@@ -47,10 +59,9 @@ Result<CUtensorMap> EncodeMap(TmaType type, const void* data, const int64_t (&si
     if (i > 0) map_strides[i - 1] = static_cast<cuuint64_t>(strides[i - 1] * element_bytes);
   }
   CUtensorMap map;
-  const CUresult result =
-      (*encode)(&map, types[static_cast<int>(type)], kRank, const_cast<void*>(data), map_sizes, map_strides, map_box,
-                steps, CU_TENSOR_MAP_INTERLEAVE_NONE, SwizzleOf(box[0] * element_bytes),
-                CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult result = (*encode)(&map, map_type, kRank, const_cast<void*>(data), map_sizes, map_strides, map_box,
+                                    steps, CU_TENSOR_MAP_INTERLEAVE_NONE, SwizzleOf(box[0] * element_bytes),
+                                    CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result == CUDA_SUCCESS) return map;
   return Internal("no tensor map of rank {} with rows of {} elements, {} apart, and boxes of {} x {} (driver error {})",
                   kRank, sizes[0], strides[0], box[1], box[0], static_cast<int>(result));
@@ -71,6 +82,11 @@ dim3 ClusterOf(const LaunchShape& shape) {
 
 Status CudaStatus(cudaError_t error, const char* what) { return CudaErrorStatus(error, what); }
 
+Status CheckHalf(DType type, const char* kernel) {
+  if (type == DType::kF16 || type == DType::kBF16) return Status();
+  return Unimplemented("{}: computes in f16 and bf16, not in {}", kernel, DTypeName(type));
+}
+
 Status AllowSharedMemory(const void* kernel, uint32_t bytes, int cluster) {
   static std::mutex mutex;
   static std::map<std::pair<const void*, int>, uint32_t> allowed;  // by kernel and device
@@ -88,21 +104,21 @@ Status AllowSharedMemory(const void* kernel, uint32_t bytes, int cluster) {
   return Status();
 }
 
-Result<CUtensorMap> MakeTensorMap(TmaType type, const void* data, int64_t rows, int64_t columns, int64_t row_stride,
+Result<CUtensorMap> MakeTensorMap(DType type, const void* data, int64_t rows, int64_t columns, int64_t row_stride,
                                   int box_rows, int box_columns) {
   const int64_t sizes[] = {columns, rows}, strides[] = {row_stride};
   const int box[] = {box_columns, box_rows};
   return EncodeMap<2>(type, data, sizes, strides, box);
 }
 
-Result<CUtensorMap> MakeTilesMap(TmaType type, const void* data, int64_t rows, int64_t columns, int box_rows,
+Result<CUtensorMap> MakeTilesMap(DType type, const void* data, int64_t rows, int64_t columns, int box_rows,
                                  int box_tiles) {
   return MakeTilesMap(type, data, rows, columns, columns, box_rows, box_tiles);
 }
 
-Result<CUtensorMap> MakeTilesMap(TmaType type, const void* data, int64_t rows, int64_t columns, int64_t row_stride,
+Result<CUtensorMap> MakeTilesMap(DType type, const void* data, int64_t rows, int64_t columns, int64_t row_stride,
                                  int box_rows, int box_tiles) {
-  const int width = type == TmaType::kF32 ? 32 : 64;
+  const int width = type == DType::kF32 ? 32 : 64;
   const int64_t sizes[] = {width, rows, columns / width}, strides[] = {row_stride, width};
   const int box[] = {width, box_rows, box_tiles};
   return EncodeMap<3>(type, data, sizes, strides, box);

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "tensor/dtype.h"
 #include "ting/status.h"
 
 namespace ting::cuda {
@@ -80,20 +81,21 @@ Status AllowShared(void (*kernel)(Parameters...), uint32_t bytes, int cluster = 
   return AllowSharedMemory(reinterpret_cast<const void*>(kernel), bytes, cluster);
 }
 
-enum class TmaType { kF16, kBF16, kF32 };
+// OK, or why no kernel that multiplies 16-bit floating-point numbers takes that type; `kernel` begins the sentence.
+Status CheckHalf(DType type, const char* kernel);
 
-// A [rows, columns] matrix with `row_stride` elements from row to row (rows may overlap), read in boxes of box_rows x
-// box_columns. 16-bit boxes of 64 columns are swizzled by 128 bytes (hopper.cuh), of 32 by 64. Reads beyond the matrix
-// give zeros. `data` and the stride in bytes must be multiples of 16.
-Result<CUtensorMap> MakeTensorMap(TmaType type, const void* data, int64_t rows, int64_t columns, int64_t row_stride,
+// A [rows, columns] matrix of f16, bf16 or f32 with `row_stride` elements from row to row (rows may overlap), read in
+// boxes of box_rows x box_columns. 16-bit boxes of 64 columns are swizzled by 128 bytes (hopper.cuh), of 32 by 64.
+// Reads beyond the matrix give zeros. `data` and the stride in bytes must be multiples of 16.
+Result<CUtensorMap> MakeTensorMap(DType type, const void* data, int64_t rows, int64_t columns, int64_t row_stride,
                                   int box_rows, int box_columns);
 
 // A [rows, columns] 16-bit matrix without gaps, columns a multiple of 64, as tiles of 64 columns. A box is box_rows
 // rows of box_tiles neighbouring tiles, each swizzled, one after the other; its coordinates are 0, row and tile.
-Result<CUtensorMap> MakeTilesMap(TmaType type, const void* data, int64_t rows, int64_t columns, int box_rows,
+Result<CUtensorMap> MakeTilesMap(DType type, const void* data, int64_t rows, int64_t columns, int box_rows,
                                  int box_tiles);
 // The same of rows that are row_stride elements apart; f32 tiles have 32 columns, 128 bytes as well.
-Result<CUtensorMap> MakeTilesMap(TmaType type, const void* data, int64_t rows, int64_t columns, int64_t row_stride,
+Result<CUtensorMap> MakeTilesMap(DType type, const void* data, int64_t rows, int64_t columns, int64_t row_stride,
                                  int box_rows, int box_tiles);
 
 }  // namespace ting::cuda

@@ -54,9 +54,8 @@ int64_t Clocks(const RowGemmArguments& a, const LongProductConfig& c, int multip
 template <int kGroups, int kColumns>
 Status MakeLaunch(const RowGemmArguments& a, int split, longk::Parameters& p, LaunchShape& shape) {
   using L = longk::Layout<kGroups, kColumns>;
-  const TmaType type = a.type == HalfType::kF16 ? TmaType::kF16 : TmaType::kBF16;
-  TING_ASSIGN_OR_RETURN(p.x, MakeTilesMap(type, a.x, a.M, a.K, a.x_stride, L::kRows, L::kTilesX));
-  TING_ASSIGN_OR_RETURN(p.w, MakeTensorMap(type, a.weight, a.N, a.K, a.K, kColumns, kTileK));
+  TING_ASSIGN_OR_RETURN(p.x, MakeTilesMap(a.type, a.x, a.M, a.K, a.x_stride, L::kRows, L::kTilesX));
+  TING_ASSIGN_OR_RETURN(p.w, MakeTensorMap(a.type, a.weight, a.N, a.K, a.K, kColumns, kTileK));
   shape.grid = dim3(static_cast<unsigned>(CeilDiv(a.M, L::kRows) * split), static_cast<unsigned>(a.N / kColumns));
   shape.block = L::kThreads, shape.shared_bytes = L::kBytes;
   return Status();
@@ -92,6 +91,7 @@ Status SupportsLongProduct(const RowGemmArguments& a, const LongProductConfig& c
   TING_CUDA_RETURN_IF_ERROR(cudaGetDevice(&device));
   TING_CUDA_RETURN_IF_ERROR(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
   if (major != 9) return Unimplemented("long_product: needs a GPU of compute capability 9.0, this one has {}.x", major);
+  TING_RETURN_IF_ERROR(CheckHalf(a.type, "long_product"));
   if (!TakesOperands(a) || !TakesOutput(a)) {
     return Unimplemented("long_product: [{}, {}] x [{}], or what is to become of it", a.M, a.K, a.N);
   }

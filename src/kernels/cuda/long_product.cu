@@ -265,8 +265,9 @@ Function OfType(const LongProductConfig& c) {
   return nullptr;
 }
 
-Function FindKernel(HalfType type, const LongProductConfig& config) {
-  return type == HalfType::kF16 ? OfType<__half>(config) : OfType<__nv_bfloat16>(config);
+Function FindKernel(DType type, const LongProductConfig& config) {
+  if (type == DType::kF16) return OfType<__half>(config);
+  return type == DType::kBF16 ? OfType<__nv_bfloat16>(config) : nullptr;
 }
 
 }  // namespace ting::cuda::longk

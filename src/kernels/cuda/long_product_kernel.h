@@ -42,6 +42,6 @@ struct Layout {
 };
 
 // The kernel for a configuration, or nullptr.
-Function FindKernel(HalfType type, const LongProductConfig& config);
+Function FindKernel(DType type, const LongProductConfig& config);
 
 }  // namespace ting::cuda::longk

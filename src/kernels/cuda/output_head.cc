@@ -134,7 +134,7 @@ Result<std::unique_ptr<Kernel>> CreateFusedOutputHead(const OpDesc& desc) {
   TING_ASSIGN_OR_RETURN(const DeviceMatrix matrix, backend.Matrix(params.head));
   TING_ASSIGN_OR_RETURN(const DeviceNorm norm, backend.Norm(params.norm));
   FusedHeadWeights weights;
-  weights.type = backend.compute() == Compute::kF16 ? HalfType::kF16 : HalfType::kBF16;
+  weights.type = backend.storage();
   weights.V = matrix.N, weights.K = matrix.K, weights.w = matrix.data, weights.bias = matrix.bias;
   weights.gamma = norm.gamma, weights.beta = norm.beta, weights.eps = norm.eps, weights.blank = params.blank;
   TING_ASSIGN_OR_RETURN(FusedHead head, FusedHead::Create(weights));

@@ -51,6 +51,7 @@ int ChooseStages(const RowGemmArguments& a, const RowGemmConfig& config, int64_t
 }
 
 Status CheckOperands(const RowGemmArguments& a) {
+  TING_RETURN_IF_ERROR(CheckHalf(a.type, "row_gemm"));
   const bool is_float = a.x_f32 != nullptr;
   if (is_float == (a.x != nullptr)) return InvalidArgument("row_gemm: give x or x_f32");
   if (a.M < 0 || a.M > kMaxRows || a.N < 1 || a.K < 64 || a.K % 64 != 0) {
@@ -141,12 +142,12 @@ Status CheckConfig(const RowGemmArguments& a, const RowGemmConfig& config, RowGe
 
 RowGemmKernelFunction FindKernel(const RowGemmArguments& a, const RowGemmConfig& config) {
   if (IsStationary(config)) {
-    return a.type == HalfType::kF16 ? stationary::FindKernel<__half>(a.output)
-                                    : stationary::FindKernel<__nv_bfloat16>(a.output);
+    return a.type == DType::kF16 ? stationary::FindKernel<__half>(a.output)
+                                 : stationary::FindKernel<__nv_bfloat16>(a.output);
   }
   const RowGemmMode mode = ModeOf(a.K, config);
-  return a.type == HalfType::kF16 ? FindRowGemmKernel<__half>(config, a.output, mode)
-                                  : FindRowGemmKernel<__nv_bfloat16>(config, a.output, mode);
+  return a.type == DType::kF16 ? FindRowGemmKernel<__half>(config, a.output, mode)
+                               : FindRowGemmKernel<__nv_bfloat16>(config, a.output, mode);
 }
 
 int Log2(int power) {
@@ -157,30 +158,29 @@ int Log2(int power) {
 
 // Of the weight-stationary form: a copy brings 64 columns of W's rows of a block, or (for f32 results) a tile's rows of
 // x or the residual.
-Status MakeStationaryMaps(const RowGemmArguments& a, TmaType type, RowGemmParameters& p) {
+Status MakeStationaryMaps(const RowGemmArguments& a, RowGemmParameters& p) {
   using stationary::kBlockN, stationary::kK, stationary::kTileRows;
-  TING_ASSIGN_OR_RETURN(p.w, MakeTensorMap(type, a.weight, a.N, a.K, a.K, kBlockN, 64));
+  TING_ASSIGN_OR_RETURN(p.w, MakeTensorMap(a.type, a.weight, a.N, a.K, a.K, kBlockN, 64));
   if (a.x == nullptr) return Status();
-  TING_ASSIGN_OR_RETURN(p.a, MakeTilesMap(type, a.x, a.M, a.K, a.x_stride, kTileRows, kK / 64));
+  TING_ASSIGN_OR_RETURN(p.a, MakeTilesMap(a.type, a.x, a.M, a.K, a.x_stride, kTileRows, kK / 64));
   if (a.residual == nullptr) return Status();
   TING_ASSIGN_OR_RETURN(p.residual_tiles,
-                        MakeTilesMap(TmaType::kF32, a.residual, a.M, a.N, a.residual_stride, kTileRows, kBlockN / 32));
+                        MakeTilesMap(DType::kF32, a.residual, a.M, a.N, a.residual_stride, kTileRows, kBlockN / 32));
   return Status();
 }
 
-Status MakeMaps(const RowGemmArguments& a, const RowGemmConfig& config, TmaType type, RowGemmParameters& p) {
-  if (IsStationary(config)) return MakeStationaryMaps(a, type, p);
-  TING_ASSIGN_OR_RETURN(p.w, MakeTensorMap(type, a.weight, a.N, a.K, a.K, config.tile_n / config.share, 64));
+Status MakeMaps(const RowGemmArguments& a, const RowGemmConfig& config, RowGemmParameters& p) {
+  if (IsStationary(config)) return MakeStationaryMaps(a, p);
+  TING_ASSIGN_OR_RETURN(p.w, MakeTensorMap(a.type, a.weight, a.N, a.K, a.K, config.tile_n / config.share, 64));
   if (a.x == nullptr) return Status();
   const int box_rows = a.K <= kRowGemmResidentK ? config.rows : 64;
-  TING_ASSIGN_OR_RETURN(p.a, MakeTensorMap(type, a.x, a.M, a.K, a.x_stride, box_rows, 64));
+  TING_ASSIGN_OR_RETURN(p.a, MakeTensorMap(a.type, a.x, a.M, a.K, a.x_stride, box_rows, 64));
   return Status();
 }
 
 Result<RowGemmParameters> MakeParameters(const RowGemmArguments& a, const RowGemmConfig& config) {
-  const TmaType type = a.type == HalfType::kF16 ? TmaType::kF16 : TmaType::kBF16;
   RowGemmParameters p{};
-  TING_RETURN_IF_ERROR(MakeMaps(a, config, type, p));
+  TING_RETURN_IF_ERROR(MakeMaps(a, config, p));
   p.rows = RowGemmRows(config, a.K);
   p.x_f32 = a.x_f32, p.gamma = a.gamma, p.beta = a.beta, p.bias = a.bias, p.residual = a.residual;
   p.y = a.y, p.scatter = a.scatter, p.num_rows = a.num_rows;

@@ -28,11 +28,11 @@
 #include <vector>
 
 #include "kernels/params.h"
+#include "tensor/dtype.h"
 #include "ting/status.h"
 
 namespace ting::cuda {
 
-enum class HalfType { kF16, kBF16 };
 enum class RowGemmOutput { kHalf, kGlu, kFloat };
 
 // Where the last columns of the product go: row r, column n to y[rows[r]][n - first_column].
@@ -44,7 +44,7 @@ struct RowGemmScatter {
 };
 
 struct RowGemmArguments {
-  HalfType type = HalfType::kF16;
+  DType type = DType::kF16;  // or kBF16
   int64_t M = 0, N = 0, K = 0;
   const int32_t* num_rows = nullptr;
 

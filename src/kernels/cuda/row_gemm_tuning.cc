@@ -65,7 +65,7 @@ TuningProduct TuningProductOf(const RowGemmArguments& a) {
   const char* before = a.gamma != nullptr ? "norm " : a.x_f32 != nullptr ? "f32 " : "";
   std::string form = std::string(before) + OutputName(a.output);
   if (a.activation != Activation::kNone) form += std::string(" ") + ActivationName(a.activation);
-  return {"row_gemm", a.type == HalfType::kF16 ? "f16" : "bf16", a.N, a.K, std::move(form)};
+  return {"row_gemm", std::string(DTypeName(a.type)), a.N, a.K, std::move(form)};
 }
 
 TuningConfig ToTuningConfig(const RowGemmConfig& config) {

@@ -88,7 +88,7 @@ Result<const void*> RowProduct::Stored(const KernelContext& context, const void*
 
 RowGemmArguments RowProduct::HopperArguments() const {
   RowGemmArguments a;
-  a.type = backend_->compute() == Compute::kF16 ? HalfType::kF16 : HalfType::kBF16;
+  a.type = backend_->storage();
   a.N = matrix_.N, a.K = matrix_.K;
   if (ReadsFloats()) a.gamma = norm_.gamma, a.beta = norm_.beta, a.eps = norm_.eps;
   a.x_stride = a.K;

@@ -12,11 +12,6 @@
 namespace ting::cuda {
 namespace {
 
-ConvStorage StorageType(const CudaBackend& backend) {
-  const DType dtype = backend.storage();
-  return dtype == DType::kF16 ? ConvStorage::kF16 : dtype == DType::kBF16 ? ConvStorage::kBF16 : ConvStorage::kF32;
-}
-
 // What both ways have of a node.
 struct SubsampleParts {
   CudaBackend* backend;
@@ -38,7 +33,7 @@ class SubsampleStageByStage : public CudaKernel {
     // sequence and stage.
     int64_t bound = context.inputs[0].rows();
     ConvArguments conv;
-    conv.storage = StorageType(*parts_.backend);
+    conv.storage = parts_.backend->storage();
     conv.F_in = context.inputs[0].shape[1], conv.B = sequences;
     conv.features = context.inputs[0].as<float>(), conv.mean = parts_.mean, conv.istd = parts_.istd;
     conv.in_offsets = rows.offsets;
@@ -80,7 +75,7 @@ class SubsamplePair : public CudaKernel {
     const DeviceRows& rows = context.device_rows.empty() ? no_rows_ : context.device_rows[0];
     const int64_t T = context.outputs[0].rows();
     ConvPairArguments pair;
-    pair.storage = StorageType(*parts_.backend);
+    pair.storage = parts_.backend->storage();
     pair.F_in = context.inputs[0].shape[1], pair.C = parts_.params.C;
     pair.features = context.inputs[0].as<float>(), pair.mean = parts_.mean, pair.istd = parts_.istd;
     pair.B = rows.max_sequences, pair.max_rows_out = T;
@@ -133,7 +128,7 @@ std::optional<std::string> RefuseSubsamplePair(const OpDesc& desc) {
   if (stages.size() != 2 || stages[1].kernel != 3 || stages[1].stride != 2) return "a subsampling other than conv2d";
   // The most frequencies that leave as many as out.w has columns for.
   const int64_t F_in = params->num_mel > 0 ? params->num_mel : 4 * (params->out.K() / params->C) + 6;
-  const Status status = SupportsConvPair(StorageType(BackendOf(desc)), params->C, F_in);
+  const Status status = SupportsConvPair(BackendOf(desc).storage(), params->C, F_in);
   if (status.ok()) return std::nullopt;
   return status.message();
 }

@@ -19,9 +19,9 @@ struct Stage {
 };
 
 template <typename T>
-constexpr ConvStorage StorageOf() {
-  if (std::is_same_v<T, __half>) return ConvStorage::kF16;
-  return std::is_same_v<T, __nv_bfloat16> ? ConvStorage::kBF16 : ConvStorage::kF32;
+constexpr DType StorageOf() {
+  if (std::is_same_v<T, __half>) return DType::kF16;
+  return std::is_same_v<T, __nv_bfloat16> ? DType::kBF16 : DType::kF32;
 }
 
 std::vector<int32_t> Offsets(const std::vector<int>& lengths) {
@@ -176,6 +176,8 @@ TYPED_TEST(ConvTest, EmptySequencesAndBatches) {
   ConvArguments a = convolution.Arguments();
   a.B = 0;
   EXPECT_OK(ConvGeneric(a, nullptr));
+  a.storage = DType::kS8;
+  EXPECT_EQ(ConvGeneric(a, nullptr).code(), StatusCode::kUnimplemented);
 }
 
 }  // namespace

@@ -194,11 +194,9 @@ TYPED_TEST(ConvPairTest, NothingToDo) {
 
 TEST(ConvPairSupportTest, RefusesWithAReason) {
   TING_SKIP_WITHOUT_GPU(9);
-  EXPECT_OK(SupportsConvPair(ConvStorage::kBF16, 256, 80));
-  for (const auto& [storage, C, F_in] : {std::tuple(ConvStorage::kF32, 256, 80),
-                                         {ConvStorage::kF16, 144, 80},
-                                         {ConvStorage::kF16, 576, 80},
-                                         {ConvStorage::kF16, 256, 18}}) {
+  EXPECT_OK(SupportsConvPair(DType::kBF16, 256, 80));
+  for (const auto& [storage, C, F_in] :
+       {std::tuple(DType::kF32, 256, 80), {DType::kF16, 144, 80}, {DType::kF16, 576, 80}, {DType::kF16, 256, 18}}) {
     EXPECT_EQ(SupportsConvPair(storage, C, F_in).code(), StatusCode::kUnimplemented);
   }
 }

@@ -14,13 +14,13 @@
 namespace ting::cuda {
 namespace {
 
-uint16_t Bits16(FfnType type, float v) {
-  return type == FfnType::kF16 ? std::bit_cast<uint16_t>(__float2half_rn(v))
-                               : std::bit_cast<uint16_t>(__float2bfloat16_rn(v));
+uint16_t Bits16(DType type, float v) {
+  return type == DType::kF16 ? std::bit_cast<uint16_t>(__float2half_rn(v))
+                             : std::bit_cast<uint16_t>(__float2bfloat16_rn(v));
 }
-float Value16(FfnType type, uint16_t bits) {
-  return type == FfnType::kF16 ? __half2float(std::bit_cast<__half>(bits))
-                               : __bfloat162float(std::bit_cast<__nv_bfloat16>(bits));
+float Value16(DType type, uint16_t bits) {
+  return type == DType::kF16 ? __half2float(std::bit_cast<__half>(bits))
+                             : __bfloat162float(std::bit_cast<__nv_bfloat16>(bits));
 }
 
 double Act(Activation activation, double v) {
@@ -103,7 +103,7 @@ double RandomLayer::Round(double v) const { return Value16(case_.type, Bits16(ca
 // sqrt(sum (w2 h)^2) as a standard deviation; the tolerance is twice that plus the rounding of the f32 sums. One hidden
 // unit of 2048 left out is 0.02 sqrt(...), above it for f16 (0.002) and at it for bf16 (0.016).
 void RandomLayer::ComputeRow(const float* x, double* y, double* tolerance) const {
-  const double u = case_.type == FfnType::kF16 ? 0x1p-11 : 0x1p-8;
+  const double u = case_.type == DType::kF16 ? 0x1p-11 : 0x1p-8;
   std::vector<double> row(x, x + kWidth), hidden(case_.F);
   if (case_.norm) Norm(row, norm_gamma_, norm_beta_, weights_.norm_eps);
   for (double& v : row) v = Round(v);

@@ -53,7 +53,7 @@ class DeviceBuffer {
 };
 
 struct LayerCase {
-  FfnType type = FfnType::kF16;
+  DType type = DType::kF16;
   Activation activation = Activation::kSwish;
   int64_t F = 2048;
   bool norm = true, post = false, bias = true;

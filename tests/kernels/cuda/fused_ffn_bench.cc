@@ -107,7 +107,7 @@ TEST_F(FusedFfnBench, DISABLED_ResidentClusters) {
       config.numAttrs = 1;
       int clusters = 0;
       const void* kernel =
-          reinterpret_cast<const void*>(ffn::FindKernel(FfnType::kF16, Activation::kSwish, tile, cluster));
+          reinterpret_cast<const void*>(ffn::FindKernel(DType::kF16, Activation::kSwish, tile, cluster));
       EXPECT_EQ(cudaOccupancyMaxActiveClusters(&clusters, kernel, &config), cudaSuccess);
       std::printf("tile %3d cluster %2d: %d clusters, %d blocks\n", tile, cluster, clusters, clusters * cluster);
     }

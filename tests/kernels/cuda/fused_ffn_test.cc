@@ -134,7 +134,7 @@ TEST(FusedFfn, TypesActivationsAndOptions) {
   const int64_t rows = 130;
   const std::vector<float> x = RandomValues(rows * kWidth, 2, 8);
   uint32_t seed = 200;
-  for (FfnType type : {FfnType::kF16, FfnType::kBF16}) {
+  for (DType type : {DType::kF16, DType::kBF16}) {
     for (Activation activation : {Activation::kSwish, Activation::kRelu, Activation::kGelu}) {
       for (int options = 0; options < 8; ++options) {
         const LayerCase layer_case{type,
@@ -252,6 +252,8 @@ TEST(FusedFfn, RefusesWhatItCannot) {
   EXPECT_NE(FusedFfn::Supports(weights).message().find("100"), std::string::npos);
   weights.F = 2048, weights.activation = Activation::kNone;
   EXPECT_NE(FusedFfn::Supports(weights).message().find("activation"), std::string::npos);
+  weights.activation = Activation::kSwish, weights.type = DType::kF32;
+  EXPECT_NE(FusedFfn::Supports(weights).message().find("f32"), std::string::npos);
   TING_SKIP_WITHOUT_HOPPER();
   const RandomLayer layer(LayerCase{.F = 64}, 500);
   const FusedFfn ffn = MakeFfn(layer);

@@ -431,6 +431,8 @@ TEST_F(FusedHeadTest, RefusesWithAReason) {
   EXPECT_OK(FusedHead::Supports(weights));
   weights.K = 144;
   EXPECT_NE(FusedHead::Supports(weights).message().find("144"), std::string::npos);
+  weights.K = 256, weights.type = DType::kF32;
+  EXPECT_NE(FusedHead::Supports(weights).message().find("f32"), std::string::npos);
   const FusedHead head = device.Make();
   DeviceArray<float> x(values.x), logp(4 * 40);
   DeviceArray<int32_t> ids(4 * 40);

@@ -38,5 +38,11 @@ TEST(ClusterOf, TogetherDividesEveryGrid) {
   EXPECT_EQ(Together(4, 2).x * Together(4, 2).y, 8U);
 }
 
+TEST(CheckHalf, NamesTheTypeThatItRefuses) {
+  EXPECT_TRUE(CheckHalf(DType::kF16, "row_gemm").ok());
+  EXPECT_TRUE(CheckHalf(DType::kBF16, "row_gemm").ok());
+  EXPECT_EQ(CheckHalf(DType::kF32, "row_gemm").message(), "row_gemm: computes in f16 and bf16, not in f32");
+}
+
 }  // namespace
 }  // namespace ting::cuda

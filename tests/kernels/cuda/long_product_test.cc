@@ -40,7 +40,7 @@ class Product {
 
   RowGemmArguments Arguments() const {
     RowGemmArguments a;
-    a.type = std::is_same_v<T, __half> ? HalfType::kF16 : HalfType::kBF16;
+    a.type = std::is_same_v<T, __half> ? DType::kF16 : DType::kBF16;
     a.M = p.M, a.N = p.N, a.K = a.x_stride = p.K;
     if (p.valid >= 0) a.num_rows = device_rows_.data();
     a.x = device_x_.data(), a.weight = device_w_.data();
@@ -193,6 +193,8 @@ TEST_F(LongProductTest, RefusesWithAReason) {
   a.residual = nullptr, a.y_stride = 258;
   EXPECT_EQ(SupportsLongProduct(a).code(), StatusCode::kUnimplemented);
   a.y_stride = 260, a.K = 256;
+  EXPECT_EQ(SupportsLongProduct(a).code(), StatusCode::kUnimplemented);
+  a.K = 4864, a.type = DType::kF32;
   EXPECT_EQ(SupportsLongProduct(a).code(), StatusCode::kUnimplemented);
 }
 

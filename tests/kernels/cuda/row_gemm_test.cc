@@ -61,7 +61,7 @@ class Product {
 
   RowGemmArguments Arguments() {
     RowGemmArguments a;
-    a.type = std::is_same_v<T, __half> ? HalfType::kF16 : HalfType::kBF16;
+    a.type = std::is_same_v<T, __half> ? DType::kF16 : DType::kBF16;
     a.M = p.M, a.N = p.N, a.K = p.K;
     if (p.valid >= 0) a.num_rows = device_rows_.data();
     if (p.float_rows) a.x_f32 = device_xf_.data();
@@ -454,6 +454,8 @@ TEST_F(RowGemmTest, RefusesWithAReason) {
   EXPECT_OK(SupportsRowGemm(a));
   int32_t row = 0;
   a.scatter.rows = &row;
+  EXPECT_EQ(SupportsRowGemm(a).code(), StatusCode::kUnimplemented);
+  a = product.Arguments(), a.y = y.data(), a.type = DType::kF32;
   EXPECT_EQ(SupportsRowGemm(a).code(), StatusCode::kUnimplemented);
   a = product.Arguments(), a.y = y.data(), a.x_f32 = a.residual;
   EXPECT_FALSE(SupportsRowGemm(a, {1, 48}).ok());
