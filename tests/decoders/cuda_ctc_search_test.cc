@@ -11,13 +11,13 @@
 #include "decoders/cuda/ctc_search.h"
 #include "decoders/cuda/ctc_search_kernels.h"
 #include "tests/decoders/search_emulation.h"
-#include "tests/support/cuda_device.h"
+#include "tests/support/gpu_test.h"
 
 namespace ting {
 namespace {
 
+using cuda::DeviceArray;
 using testing::CpuPrefixBeam;
-using testing::DeviceArray;
 using testing::ExpectSameNBest;
 using testing::HostTableLogAdd;
 using testing::PackedBatch;
@@ -73,7 +73,7 @@ void ExpectSameLists(const NBestLists& actual, const NBestLists& expected, doubl
 class CudaCtcSearchTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    TING_REQUIRE_GPU();
+    TING_SKIP_WITHOUT_GPU();
     auto search = CudaCtcSearch::Create();
     ASSERT_TRUE(search.ok()) << search.status().message();
     search_ = std::move(search).value();
@@ -157,7 +157,7 @@ TEST_F(CudaCtcSearchTest, GreedyEqualsTheCpuSearchBitForBit) {
     for (const int T : {trial * 7, 0, 1, 32, 33, 1000}) batch.Append(RandomFrames(random, T, V, 2, trial % 3, false));
     DeviceBatch device(batch, 2);
     ASSERT_TRUE(search_->Greedy(device.rows, 0, nullptr).ok());
-    TING_ASSERT_CUDA(cudaDeviceSynchronize());
+    ASSERT_CUDA(cudaDeviceSynchronize());
     const auto results = search_->GreedyResults(batch.num_sequences());
     ASSERT_TRUE(results.ok()) << results.status().message();
     for (int b = 0; b < batch.num_sequences(); ++b) {
@@ -184,12 +184,12 @@ TEST_F(CudaCtcSearchTest, WritesNothingAroundItsBuffers) {
   DeviceArray<int32_t> tokens(rows * beam), out_times(rows * beam);
   DeviceArray<cuda_ctc::SequenceHeader> sequences(B);
   DeviceArray<cuda_ctc::HypothesisHeader> hypotheses(B * beam);
-  TING_ASSERT_CUDA(cuda_ctc::LaunchPrefixBeam(
+  ASSERT_CUDA(cuda_ctc::LaunchPrefixBeam(
       {device.logp.data(), device.ids.data(), device.row_offsets.data(), 20, rows}, B, {beam, 20, 0, INFINITY},
       softplus.data(), {nodes.data(), times.data(), staged_tokens.data(), staged_times.data()},
       {sequences.data(), hypotheses.data(), tokens.data(), out_times.data(), nullptr}, nullptr));
-  TING_ASSERT_CUDA(cudaDeviceSynchronize());
-  EXPECT_EQ(sequences.Read()[2].num_hypotheses, beam);
+  ASSERT_CUDA(cudaDeviceSynchronize());
+  EXPECT_EQ(sequences.Download()[2].num_hypotheses, beam);
 }
 
 TEST_F(CudaCtcSearchTest, RunsUnderCapture) {
@@ -202,19 +202,19 @@ TEST_F(CudaCtcSearchTest, RunsUnderCapture) {
   cudaStream_t stream;
   cudaGraph_t graph;
   cudaGraphExec_t instance;
-  TING_ASSERT_CUDA(cudaStreamCreate(&stream));
-  TING_ASSERT_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+  ASSERT_CUDA(cudaStreamCreate(&stream));
+  ASSERT_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
   ASSERT_TRUE(search_->PrefixBeam(device.rows, options, stream).ok());
-  TING_ASSERT_CUDA(cudaStreamEndCapture(stream, &graph));
-  TING_ASSERT_CUDA(cudaGraphInstantiate(&instance, graph, 0));
+  ASSERT_CUDA(cudaStreamEndCapture(stream, &graph));
+  ASSERT_CUDA(cudaGraphInstantiate(&instance, graph, 0));
   for (int replay = 0; replay < 3; ++replay) {
-    TING_ASSERT_CUDA(cudaGraphLaunch(instance, stream));
-    TING_ASSERT_CUDA(cudaStreamSynchronize(stream));
+    ASSERT_CUDA(cudaGraphLaunch(instance, stream));
+    ASSERT_CUDA(cudaStreamSynchronize(stream));
     ExpectSameLists(search_->PrefixResults(2).value(), CpuPrefixBeam(batch, options), 1e-9);
   }
-  TING_ASSERT_CUDA(cudaGraphExecDestroy(instance));
-  TING_ASSERT_CUDA(cudaGraphDestroy(graph));
-  TING_ASSERT_CUDA(cudaStreamDestroy(stream));
+  ASSERT_CUDA(cudaGraphExecDestroy(instance));
+  ASSERT_CUDA(cudaGraphDestroy(graph));
+  ASSERT_CUDA(cudaStreamDestroy(stream));
 }
 
 TEST_F(CudaCtcSearchTest, RefusesWhatItCannotSearch) {
@@ -228,14 +228,14 @@ TEST_F(CudaCtcSearchTest, RefusesWhatItCannotSearch) {
   EXPECT_EQ(search_->PrefixBeam(device.rows, options, nullptr).code(), StatusCode::kInvalidArgument);
   options = {};
   ASSERT_TRUE(search_->PrefixBeam(device.rows, options, nullptr).ok());
-  TING_ASSERT_CUDA(cudaDeviceSynchronize());
+  ASSERT_CUDA(cudaDeviceSynchronize());
   EXPECT_NE(search_->PrefixResults(2).status().message().find("frame 2 of sequence 1"), std::string::npos);
   EXPECT_TRUE(search_->PrefixResults(1).ok());
   EXPECT_FALSE(search_->PrefixResults(3).ok());
   EXPECT_FALSE(search_->GreedyResults(1).ok());
   device.rows.max_rows = 10;
   ASSERT_TRUE(search_->PrefixBeam(device.rows, options, nullptr).ok());
-  TING_ASSERT_CUDA(cudaDeviceSynchronize());
+  ASSERT_CUDA(cudaDeviceSynchronize());
   EXPECT_NE(search_->PrefixResults(2).status().message().find("outside"), std::string::npos);
   device.rows.k = 9;
   EXPECT_FALSE(search_->PrefixBeam(device.rows, options, nullptr).ok());
@@ -253,8 +253,8 @@ TEST_F(CudaCtcSearchTest, PrintsItsTime) {
     }
     DeviceBatch device(batch);
     cudaEvent_t begin, end;
-    TING_ASSERT_CUDA(cudaEventCreate(&begin));
-    TING_ASSERT_CUDA(cudaEventCreate(&end));
+    ASSERT_CUDA(cudaEventCreate(&begin));
+    ASSERT_CUDA(cudaEventCreate(&end));
     float best_prefix = INFINITY, best_greedy = INFINITY;
     const auto time = [&](auto&& launch, float* best) {
       float ms = 0;
@@ -271,8 +271,8 @@ TEST_F(CudaCtcSearchTest, PrintsItsTime) {
     }
     std::printf("64 utterances of 124 frames, %s: prefix beam 10: %.1f us, greedy %.1f us\n",
                 peaked ? "peaked" : "flat", best_prefix * 1e3, best_greedy * 1e3);
-    TING_ASSERT_CUDA(cudaEventDestroy(begin));
-    TING_ASSERT_CUDA(cudaEventDestroy(end));
+    ASSERT_CUDA(cudaEventDestroy(begin));
+    ASSERT_CUDA(cudaEventDestroy(end));
   }
 }
 

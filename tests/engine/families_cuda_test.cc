@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "tests/engine/family_models.h"
-#include "tests/support/cuda_device.h"
+#include "tests/support/gpu_test.h"
 
 namespace ting {
 namespace {
@@ -47,7 +47,7 @@ double LargestDifference(const std::vector<float>& a, const std::vector<float>& 
 class FamiliesCudaTest : public ::testing::TestWithParam<testing::Family> {
  protected:
   void SetUp() override {
-    TING_REQUIRE_GPU();
+    TING_SKIP_WITHOUT_GPU();
     cpu_ = LoadOn("cpu", directory_, Precision::kF32);
     ASSERT_NE(cpu_, nullptr);
   }

@@ -6,12 +6,12 @@
 
 #include "frontend/cuda/fbank.h"
 #include "tests/frontend/fbank_signals.h"
-#include "tests/support/cuda_device.h"
+#include "tests/support/gpu_test.h"
 
 namespace ting {
 namespace {
 
-using testing::DeviceArray;
+using cuda::DeviceArray;
 
 template <class Sample>
 struct Batch {
@@ -43,7 +43,7 @@ std::vector<float> Compute(const CudaFbank& cuda, Batch<Sample> batch, int extra
                                      features.data(), nullptr);
   EXPECT_TRUE(status.ok()) << status.message();
   EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
-  return features.Read();
+  return features.Download();
 }
 
 void ExpectNear(const std::vector<float>& actual, const std::vector<float>& expected) {
@@ -55,7 +55,7 @@ std::vector<float> AsFloat(const testing::Signal& signal) { return {signal.begin
 
 class CudaFbankTest : public ::testing::TestWithParam<FbankOptions> {
  protected:
-  void SetUp() override { TING_REQUIRE_GPU(); }
+  void SetUp() override { TING_SKIP_WITHOUT_GPU(); }
 };
 
 TEST_P(CudaFbankTest, MatchesTheCpu) {
@@ -146,23 +146,23 @@ void PrintTime(int num_sounds, const char* type) {
   DeviceArray<int32_t> frame_offsets(batch.frame_offsets);
   DeviceArray<float> features(int64_t{batch.num_frames()} * 80);
   cudaEvent_t begin, end;
-  TING_ASSERT_CUDA(cudaEventCreate(&begin));
-  TING_ASSERT_CUDA(cudaEventCreate(&end));
+  ASSERT_CUDA(cudaEventCreate(&begin));
+  ASSERT_CUDA(cudaEventCreate(&end));
   float best = INFINITY;
   for (int i = 0; i < 20; ++i) {
     float ms = 0;
-    TING_ASSERT_CUDA(cudaEventRecord(begin, nullptr));
+    ASSERT_CUDA(cudaEventRecord(begin, nullptr));
     EXPECT_TRUE(cuda.Compute(samples.data(), sample_offsets.data(), frame_offsets.data(), num_sounds,
                              batch.num_frames(), features.data(), nullptr)
                     .ok());
-    TING_ASSERT_CUDA(cudaEventRecord(end, nullptr));
-    TING_ASSERT_CUDA(cudaEventSynchronize(end));
-    TING_ASSERT_CUDA(cudaEventElapsedTime(&ms, begin, end));
+    ASSERT_CUDA(cudaEventRecord(end, nullptr));
+    ASSERT_CUDA(cudaEventSynchronize(end));
+    ASSERT_CUDA(cudaEventElapsedTime(&ms, begin, end));
     best = std::min(best, ms);
   }
   std::printf("%d x 5 s of %s: %.1f us\n", num_sounds, type, best * 1e3);
-  TING_ASSERT_CUDA(cudaEventDestroy(begin));
-  TING_ASSERT_CUDA(cudaEventDestroy(end));
+  ASSERT_CUDA(cudaEventDestroy(begin));
+  ASSERT_CUDA(cudaEventDestroy(end));
 }
 
 // Not a test of speed: for whoever runs this on a GPU.

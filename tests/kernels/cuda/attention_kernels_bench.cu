@@ -183,8 +183,8 @@ void BenchAll() {
 }  // namespace ting::cuda
 
 int main() {
-  if (const char* why = ting::cuda::WhyNoGpu(); *why != '\0') {
-    std::printf("needs a GPU: %s\n", why);
+  if (const std::string why = ting::cuda::WhyNoGpu(); !why.empty()) {
+    std::printf("%s\n", why.c_str());
     return 1;
   }
   ting::cuda::BenchAll<__half>();

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "kernels/cuda/attention_kernels.h"
-#include "tests/kernels/cuda/gpu_test.h"
+#include "tests/support/gpu_test.h"
 
 namespace ting::cuda {
 

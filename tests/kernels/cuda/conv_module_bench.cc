@@ -87,7 +87,7 @@ class Module {
 constexpr int kUtterances[] = {1, 8, 16, 64};
 
 TEST(ConvModuleBench, Depthwise) {
-  TING_SKIP_WITHOUT_GPU(9);
+  TING_SKIP_WITHOUT_HOPPER();
   for (const int utterances : kUtterances) {
     for (const bool norm : {false, true}) {
       const Module module(Utterances(utterances, norm));
@@ -109,11 +109,11 @@ void PrintModules(bool cold) {
   }
 }
 TEST(ConvModuleBench, Modules) {
-  TING_SKIP_WITHOUT_GPU(9);
+  TING_SKIP_WITHOUT_HOPPER();
   PrintModules(false);
 }
 TEST(ConvModuleBench, ModulesWithColdCode) {
-  TING_SKIP_WITHOUT_GPU(9);
+  TING_SKIP_WITHOUT_HOPPER();
   PrintModules(true);
 }
 

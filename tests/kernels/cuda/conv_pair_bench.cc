@@ -13,7 +13,7 @@ namespace {
 constexpr int kLaunches = 40;
 
 TEST(ConvPairBench, Cuts) {
-  TING_SKIP_WITHOUT_GPU(9);
+  TING_SKIP_WITHOUT_HOPPER();
   const double evict = GraphMicroseconds(kLaunches, [](int, cudaStream_t stream) { return EvictCode(stream); });
   for (const int B : {1, 2, 4, 8, 16, 32, 64}) {
     const PairProblem<__half> problem({std::vector<int>(static_cast<size_t>(B), 500)});

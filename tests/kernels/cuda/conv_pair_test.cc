@@ -15,7 +15,7 @@ namespace {
 template <typename T>
 class ConvPairTest : public ::testing::Test {
  protected:
-  void SetUp() override { TING_SKIP_WITHOUT_GPU(9); }
+  void SetUp() override { TING_SKIP_WITHOUT_HOPPER(); }
 };
 using Halves = ::testing::Types<__half, __nv_bfloat16>;
 TYPED_TEST_SUITE(ConvPairTest, Halves);
@@ -117,7 +117,7 @@ TYPED_TEST(ConvPairTest, EveryCut) {
     std::vector<TypeParam> first;
     for (const ConvPairConfig& config : kConvPairConfigs) {
       if (!SupportsConvPair(problem.Arguments(), config).ok() || !TakeCase()) continue;
-      problem.y.Poison();
+      problem.y.Clear();
       EXPECT_OK(ConvPair(problem.Arguments(), config, nullptr));
       const std::vector<TypeParam> y = problem.y.Download();
       if (first.empty()) CheckPair(problem, first = y);
@@ -193,7 +193,7 @@ TYPED_TEST(ConvPairTest, NothingToDo) {
 }
 
 TEST(ConvPairSupportTest, RefusesWithAReason) {
-  TING_SKIP_WITHOUT_GPU(9);
+  TING_SKIP_WITHOUT_HOPPER();
   EXPECT_OK(SupportsConvPair(DType::kBF16, 256, 80));
   for (const auto& [storage, C, F_in] :
        {std::tuple(DType::kF32, 256, 80), {DType::kF16, 144, 80}, {DType::kF16, 576, 80}, {DType::kF16, 256, 18}}) {

@@ -66,7 +66,7 @@ class PairProblem {
  private:
   ConvPairArguments Sizes() const {
     ConvPairArguments a;
-    a.storage = std::is_same_v<T, __half> ? DType::kF16 : DType::kBF16;
+    a.storage = DTypeOf<T>();
     a.F_in = c.F_in, a.C = c.C;
     a.B = static_cast<int64_t>(in.size()) - 1;
     a.max_rows_out = out.back() + 13;

@@ -16,8 +16,8 @@
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/params.h"
 #include "kernels/ref/ref_kernels.h"
-#include "tests/kernels/cuda/gpu_test.h"
 #include "tests/kernels/kernel_cases.h"
+#include "tests/support/gpu_test.h"
 
 namespace ting::testing {
 namespace {

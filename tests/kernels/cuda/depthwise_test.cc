@@ -44,7 +44,7 @@ std::vector<ConvolutionCase> Cases() {
 template <typename T>
 class DepthwiseTest : public ::testing::Test {
  protected:
-  void SetUp() override { TING_SKIP_WITHOUT_GPU(8); }
+  void SetUp() override { TING_SKIP_WITHOUT_GPU(); }
 };
 using Storages = ::testing::Types<float, __half, __nv_bfloat16>;
 TYPED_TEST_SUITE(DepthwiseTest, Storages);

@@ -2,25 +2,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/kernels/cuda/ffn_testing.h"
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <random>
 #include <thread>
 
 namespace ting::cuda {
 namespace {
 
 uint16_t Bits16(DType type, float v) {
-  return type == DType::kF16 ? std::bit_cast<uint16_t>(__float2half_rn(v))
-                             : std::bit_cast<uint16_t>(__float2bfloat16_rn(v));
+  return type == DType::kF16 ? std::bit_cast<uint16_t>(Rounded<__half>(v))
+                             : std::bit_cast<uint16_t>(Rounded<__nv_bfloat16>(v));
 }
-float Value16(DType type, uint16_t bits) {
-  return type == DType::kF16 ? __half2float(std::bit_cast<__half>(bits))
-                             : __bfloat162float(std::bit_cast<__nv_bfloat16>(bits));
+double Value16(DType type, uint16_t bits) {
+  return type == DType::kF16 ? HostDouble(std::bit_cast<__half>(bits)) : HostDouble(std::bit_cast<__nv_bfloat16>(bits));
 }
 
 double Act(Activation activation, double v) {
@@ -44,46 +39,29 @@ double Norm(std::vector<double>& row, const std::vector<float>& gamma, const std
 
 }  // namespace
 
-const char* WhyNoHopper() {
-  static const FusedFfnWeights weights = [] {
-    FusedFfnWeights w;
-    w.D = 256, w.F = 2048;
-    return w;
-  }();
-  static const Status status = FusedFfn::Supports(weights);
-  return status.ok() ? nullptr : status.message().c_str();
-}
-
-std::vector<float> RandomValues(size_t count, float range, uint32_t seed, float offset) {
-  std::mt19937 random(seed);
-  std::vector<float> values(count);
-  for (float& v : values) v = offset + range * (static_cast<float>(random() >> 8) * 0x1p-23F - 1);
-  return values;
-}
-
 RandomLayer::RandomLayer(const LayerCase& layer, uint32_t seed) : case_(layer) {
   const int64_t F = layer.F;
   const auto matrix = [&](float range, uint32_t salt, std::vector<double>& values) {
-    const std::vector<float> random = RandomValues(F * kWidth, range, seed + salt);
+    const std::vector<float> random = RandomFloats(F * kWidth, range, seed + salt);
     std::vector<uint16_t> bits(random.size());
     values.resize(random.size());
     for (size_t i = 0; i < random.size(); ++i) {
       bits[i] = Bits16(layer.type, random[i]);
       values[i] = Value16(layer.type, bits[i]);
     }
-    return std::make_unique<DeviceBuffer<uint16_t>>(bits);
+    return std::make_unique<DeviceArray<uint16_t>>(bits);
   };
   device_w1_ = matrix(1.7F / std::sqrt(256.0F), 1, w1_);
   device_w2_ = matrix(3.0F / std::sqrt(static_cast<float>(F)), 2, w2_);
-  b1_ = RandomValues(F, layer.bias ? 1 : 0, seed + 3);
-  b2_ = RandomValues(kWidth, layer.bias ? 1 : 0, seed + 4);
-  norm_gamma_ = RandomValues(kWidth, 0.5F, seed + 5, 1);
-  norm_beta_ = RandomValues(kWidth, 0.5F, seed + 6);
-  post_gamma_ = RandomValues(kWidth, 0.5F, seed + 7, 1);
-  post_beta_ = RandomValues(kWidth, 0.5F, seed + 8);
+  b1_ = RandomFloats(F, layer.bias ? 1 : 0, seed + 3);
+  b2_ = RandomFloats(kWidth, layer.bias ? 1 : 0, seed + 4);
+  norm_gamma_ = RandomFloats(kWidth, 0.5F, seed + 5, 1);
+  norm_beta_ = RandomFloats(kWidth, 0.5F, seed + 6);
+  post_gamma_ = RandomFloats(kWidth, 0.5F, seed + 7, 1);
+  post_beta_ = RandomFloats(kWidth, 0.5F, seed + 8);
   weights_.type = layer.type;
   weights_.D = kWidth, weights_.F = F;
-  weights_.w1 = device_w1_->get(), weights_.w2 = device_w2_->get();
+  weights_.w1 = device_w1_->data(), weights_.w2 = device_w2_->data();
   if (layer.bias) weights_.b1 = Upload(b1_), weights_.b2 = Upload(b2_);
   if (layer.norm) weights_.norm_gamma = Upload(norm_gamma_), weights_.norm_beta = Upload(norm_beta_);
   if (layer.post) weights_.post_gamma = Upload(post_gamma_), weights_.post_beta = Upload(post_beta_);
@@ -92,8 +70,8 @@ RandomLayer::RandomLayer(const LayerCase& layer, uint32_t seed) : case_(layer) {
 }
 
 const float* RandomLayer::Upload(const std::vector<float>& values) {
-  device_vectors_.push_back(std::make_unique<DeviceBuffer<float>>(values));
-  return device_vectors_.back()->get();
+  device_vectors_.push_back(std::make_unique<DeviceArray<float>>(values));
+  return device_vectors_.back()->data();
 }
 
 double RandomLayer::Round(double v) const { return Value16(case_.type, Bits16(case_.type, static_cast<float>(v))); }
@@ -103,7 +81,7 @@ double RandomLayer::Round(double v) const { return Value16(case_.type, Bits16(ca
 // sqrt(sum (w2 h)^2) as a standard deviation; the tolerance is twice that plus the rounding of the f32 sums. One hidden
 // unit of 2048 left out is 0.02 sqrt(...), above it for f16 (0.002) and at it for bf16 (0.016).
 void RandomLayer::ComputeRow(const float* x, double* y, double* tolerance) const {
-  const double u = case_.type == DType::kF16 ? 0x1p-11 : 0x1p-8;
+  const double u = case_.type == DType::kF16 ? RoundingError<__half>() : RoundingError<__nv_bfloat16>();
   std::vector<double> row(x, x + kWidth), hidden(case_.F);
   if (case_.norm) Norm(row, norm_gamma_, norm_beta_, weights_.norm_eps);
   for (double& v : row) v = Round(v);

@@ -22,7 +22,7 @@ class FusedFfnBench : public ::testing::Test {
  protected:
   void SetUp() override {
     TING_SKIP_WITHOUT_HOPPER();
-    ASSERT_CUDA_OK(cudaStreamCreate(&stream_));
+    ASSERT_CUDA(cudaStreamCreate(&stream_));
     for (int i = 0; i < kLaunches; ++i) {
       layers_.push_back(std::make_unique<RandomLayer>(LayerCase{.post = i % 2 == 1}, 1000 + 10 * i));
       ffns_.push_back(FusedFfn::Create(layers_.back()->weights()).value());
@@ -31,13 +31,13 @@ class FusedFfnBench : public ::testing::Test {
 
   // Median of replays, in microseconds a launch; negative: it does not run.
   double Measure(int64_t rows, const FfnConfig& config, bool dependent) {
-    DeviceBuffer<float> a(RandomValues(rows * kWidth, 2, 5)), b(rows * kWidth);
+    DeviceArray<float> a(RandomFloats(rows * kWidth, 2, 5)), b(rows * kWidth);
     cudaGraph_t graph;
     cudaGraphExec_t exec;
     if (cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal) != cudaSuccess) return -1;
     for (int i = 0; i < kLaunches; ++i) {
-      const Status status = ffns_[i].Run((i % 2 == 0 ? a : b).get(), (i % 2 == 0 ? b : a).get(), rows, nullptr, config,
-                                         stream_, dependent && i > 0);
+      const Status status = ffns_[i].Run((i % 2 == 0 ? a : b).data(), (i % 2 == 0 ? b : a).data(), rows, nullptr,
+                                         config, stream_, dependent && i > 0);
       if (!status.ok()) return -2;
     }
     if (cudaStreamEndCapture(stream_, &graph) != cudaSuccess) return -3;

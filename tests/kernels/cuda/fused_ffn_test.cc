@@ -43,13 +43,13 @@ std::vector<float> RunRows(const FusedFfn& ffn, const std::vector<float>& x, int
   std::vector<float> padded_x(padded * kWidth, kNan);
   std::copy_n(x.begin(), rows * kWidth, padded_x.begin());
   const std::vector<float> poison((padded + 64) * kWidth, kNan);
-  DeviceBuffer<float> device_x(padded_x), device_y(poison);
-  DeviceBuffer<int32_t> count(std::vector<int32_t>{static_cast<int32_t>(rows)});
-  const Status status =
-      ffn.Run(device_x.get(), device_y.get(), padded, rows == padded ? nullptr : count.get(), config, nullptr, false);
+  DeviceArray<float> device_x(padded_x), device_y(poison);
+  DeviceArray<int32_t> count(std::vector<int32_t>{static_cast<int32_t>(rows)});
+  const Status status = ffn.Run(device_x.data(), device_y.data(), padded, rows == padded ? nullptr : count.data(),
+                                config, nullptr, false);
   EXPECT_TRUE(status.ok()) << status.message();
   EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess) << Name(config);
-  std::vector<float> y = device_y.Get();
+  std::vector<float> y = device_y.Download();
   EXPECT_EQ(std::memcmp(&y[rows * kWidth], &poison[rows * kWidth], (poison.size() - rows * kWidth) * 4), 0)
       << Name(config) << ": wrote beyond " << rows << " rows of " << padded;
   y.resize(rows * kWidth);
@@ -79,7 +79,7 @@ TEST(FusedFfn, EveryCutAndLengthMatchesAndBitsDependOnSplitAlone) {
   TING_SKIP_WITHOUT_HOPPER();
   const RandomLayer layer(LayerCase{}, 100);
   const FusedFfn ffn = MakeFfn(layer);
-  const std::vector<float> x = RandomValues(1984 * kWidth, 2, 7);
+  const std::vector<float> x = RandomFloats(1984 * kWidth, 2, 7);
   const RandomLayer::Expected expected = layer.Compute(x);
   std::map<int, std::vector<float>> bits;  // by split
   for (const FfnConfig& config : AllConfigs(2048)) {
@@ -132,7 +132,7 @@ TEST(FusedFfn, ChoosesCutsThatRun) {
 TEST(FusedFfn, TypesActivationsAndOptions) {
   TING_SKIP_WITHOUT_HOPPER();
   const int64_t rows = 130;
-  const std::vector<float> x = RandomValues(rows * kWidth, 2, 8);
+  const std::vector<float> x = RandomFloats(rows * kWidth, 2, 8);
   uint32_t seed = 200;
   for (DType type : {DType::kF16, DType::kBF16}) {
     for (Activation activation : {Activation::kSwish, Activation::kRelu, Activation::kGelu}) {
@@ -166,7 +166,7 @@ TEST(FusedFfn, TypesActivationsAndOptions) {
 TEST(FusedFfn, BitsAtTheEndDependOnSplitAlone) {
   TING_SKIP_WITHOUT_HOPPER();
   const int64_t rows = 203;
-  const std::vector<float> x = RandomValues(rows * kWidth, 2, 11);
+  const std::vector<float> x = RandomFloats(rows * kWidth, 2, 11);
   for (const bool post : {false, true}) {
     for (const float residual : {0.0F, 0.5F}) {
       const RandomLayer layer(LayerCase{.post = post, .residual = residual}, 600);
@@ -186,7 +186,7 @@ TEST(FusedFfn, BitsAtTheEndDependOnSplitAlone) {
 
 TEST(FusedFfn, HiddenWidths) {
   TING_SKIP_WITHOUT_HOPPER();
-  const std::vector<float> x = RandomValues(100 * kWidth, 2, 9);
+  const std::vector<float> x = RandomFloats(100 * kWidth, 2, 9);
   for (int64_t F : {64, 128, 192, 256, 384, 512, 1024, 1088, 1152, 4096}) {
     const RandomLayer layer(LayerCase{.F = F}, static_cast<uint32_t>(F));
     const FusedFfn ffn = MakeFfn(layer);
@@ -213,28 +213,28 @@ TEST(FusedFfn, DependentLaunchesInAGraph) {
   const int64_t rows = 300;
   const RandomLayer layer(LayerCase{.post = true}, 400);
   const FusedFfn ffn = MakeFfn(layer);
-  const std::vector<float> x = RandomValues(rows * kWidth, 2, 10);
-  DeviceBuffer<float> a(x), b(x.size());
+  const std::vector<float> x = RandomFloats(rows * kWidth, 2, 10);
+  DeviceArray<float> a(x), b(x.size());
   cudaStream_t stream;
-  ASSERT_CUDA_OK(cudaStreamCreate(&stream));
+  ASSERT_CUDA(cudaStreamCreate(&stream));
   for (const FfnConfig& config : AllConfigs(2048)) {
     if (!TakeCase()) continue;
     std::vector<float> results[2];
     for (bool dependent : {false, true}) {
       cudaGraph_t graph;
       cudaGraphExec_t exec;
-      ASSERT_CUDA_OK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+      ASSERT_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
       for (int i = 0; i < 8; ++i) {
-        const Status status = ffn.Run((i % 2 == 0 ? a : b).get(), (i % 2 == 0 ? b : a).get(), rows, nullptr, config,
+        const Status status = ffn.Run((i % 2 == 0 ? a : b).data(), (i % 2 == 0 ? b : a).data(), rows, nullptr, config,
                                       stream, dependent && i > 0);
         ASSERT_TRUE(status.ok()) << status.message();
       }
-      ASSERT_CUDA_OK(cudaStreamEndCapture(stream, &graph));
-      ASSERT_CUDA_OK(cudaGraphInstantiate(&exec, graph, 0));
-      a.Set(x);
-      for (int i = 0; i < 3; ++i) ASSERT_CUDA_OK(cudaGraphLaunch(exec, stream));
-      ASSERT_CUDA_OK(cudaStreamSynchronize(stream));
-      results[dependent] = a.Get();
+      ASSERT_CUDA(cudaStreamEndCapture(stream, &graph));
+      ASSERT_CUDA(cudaGraphInstantiate(&exec, graph, 0));
+      a.Upload(x);
+      for (int i = 0; i < 3; ++i) ASSERT_CUDA(cudaGraphLaunch(exec, stream));
+      ASSERT_CUDA(cudaStreamSynchronize(stream));
+      results[dependent] = a.Download();
       cudaGraphExecDestroy(exec);
       cudaGraphDestroy(graph);
     }
@@ -257,12 +257,12 @@ TEST(FusedFfn, RefusesWhatItCannot) {
   TING_SKIP_WITHOUT_HOPPER();
   const RandomLayer layer(LayerCase{.F = 64}, 500);
   const FusedFfn ffn = MakeFfn(layer);
-  DeviceBuffer<float> x(kWidth), y(kWidth);
-  EXPECT_FALSE(ffn.Run(x.get(), y.get(), 1, nullptr, FfnConfig{64, 1, 1}, nullptr, false).ok());
-  EXPECT_FALSE(ffn.Run(x.get(), y.get(), 1, nullptr, FfnConfig{128, 2, 1}, nullptr, false).ok());
-  EXPECT_FALSE(ffn.Run(x.get(), y.get(), 1, nullptr, FfnConfig{32, 1, 1}, nullptr, false).ok());
-  EXPECT_FALSE(ffn.Run(x.get(), y.get(), 1, nullptr, FfnConfig{96, 1, 1}, nullptr, false).ok());
-  EXPECT_FALSE(ffn.Run(x.get(), x.get(), 1, nullptr, FfnConfig{128, 1, 1}, nullptr, false).ok());
+  DeviceArray<float> x(kWidth), y(kWidth);
+  EXPECT_FALSE(ffn.Run(x.data(), y.data(), 1, nullptr, FfnConfig{64, 1, 1}, nullptr, false).ok());
+  EXPECT_FALSE(ffn.Run(x.data(), y.data(), 1, nullptr, FfnConfig{128, 2, 1}, nullptr, false).ok());
+  EXPECT_FALSE(ffn.Run(x.data(), y.data(), 1, nullptr, FfnConfig{32, 1, 1}, nullptr, false).ok());
+  EXPECT_FALSE(ffn.Run(x.data(), y.data(), 1, nullptr, FfnConfig{96, 1, 1}, nullptr, false).ok());
+  EXPECT_FALSE(ffn.Run(x.data(), x.data(), 1, nullptr, FfnConfig{128, 1, 1}, nullptr, false).ok());
 }
 
 }  // namespace

@@ -93,7 +93,7 @@ class HeadWorkload {
 
 // As the model has them: no norm before the CTC head, one before the score head.
 TEST(FusedHeadBench, AgainstLogitsInMemory) {
-  TING_SKIP_WITHOUT_GPU(9);
+  TING_SKIP_WITHOUT_HOPPER();
   for (const int64_t M : {124, 170, 992, 1360, 1984, 2720, 7936, 10880}) {
     const HeadWorkload best(M, false), targets(M, true);
     const double best_us = best.TopKFits() ? best.Fused(true) : 0;
@@ -105,7 +105,7 @@ TEST(FusedHeadBench, AgainstLogitsInMemory) {
 
 // A call of each, for a profiler.
 TEST(FusedHeadBench, Once) {
-  TING_SKIP_WITHOUT_GPU(9);
+  TING_SKIP_WITHOUT_HOPPER();
   const HeadWorkload workload(7936, true);
   for (const bool top_k : {true, false}) EXPECT_OK(workload.Launch(top_k, FusedHead::ChooseConfig(7936, kV, kK)));
   EXPECT_CUDA(cudaDeviceSynchronize());
@@ -113,7 +113,7 @@ TEST(FusedHeadBench, Once) {
 
 // Every way of cutting, to judge the choice by: the fastest first.
 TEST(FusedHeadBench, Choices) {
-  TING_SKIP_WITHOUT_GPU(9);
+  TING_SKIP_WITHOUT_HOPPER();
   for (const int64_t M : {124, 992, 1984, 2720, 7936, 10880}) {
     for (const bool top_k : {true, false}) {
       const HeadWorkload workload(M, !top_k);

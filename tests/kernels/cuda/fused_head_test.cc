@@ -165,7 +165,7 @@ std::vector<float> ExactLogits(const HeadCase& c, const HeadValues& values, int6
 
 class FusedHeadTest : public ::testing::Test {
  protected:
-  void SetUp() override { TING_SKIP_WITHOUT_GPU(9); }
+  void SetUp() override { TING_SKIP_WITHOUT_HOPPER(); }
 
   template <typename T>
   void CheckExact(const HeadCase& c, const HeadValues& values, const std::vector<int64_t>& rows_to_try,

@@ -43,7 +43,7 @@ class DeviceHead {
 
   FusedHeadWeights Weights() const {
     FusedHeadWeights weights;
-    weights.type = std::is_same_v<T, __half> ? DType::kF16 : DType::kBF16;
+    weights.type = DTypeOf<T>();
     weights.V = case_.V, weights.K = case_.K, weights.w = w_.data(), weights.bias = bias_.data();
     if (case_.norm) weights.gamma = gamma_.data(), weights.beta = beta_.data();
     weights.blank = case_.blank;

@@ -6,7 +6,7 @@
 
 #include <numeric>
 
-#include "tests/kernels/cuda/gpu_test.h"
+#include "tests/support/gpu_test.h"
 
 namespace ting::cuda {
 namespace {

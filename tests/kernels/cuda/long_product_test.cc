@@ -40,7 +40,7 @@ class Product {
 
   RowGemmArguments Arguments() const {
     RowGemmArguments a;
-    a.type = std::is_same_v<T, __half> ? DType::kF16 : DType::kBF16;
+    a.type = DTypeOf<T>();
     a.M = p.M, a.N = p.N, a.K = a.x_stride = p.K;
     if (p.valid >= 0) a.num_rows = device_rows_.data();
     a.x = device_x_.data(), a.weight = device_w_.data();
@@ -105,11 +105,6 @@ class Product {
       }
     }
   }
-  static std::vector<float> Floats(const std::vector<T>& values) {
-    std::vector<float> floats(values.size());
-    std::transform(values.begin(), values.end(), floats.begin(), [](T v) { return HostDouble(v); });
-    return floats;
-  }
 
   std::vector<float> x_, w_;  // rounded
   std::vector<float> bias_;
@@ -147,7 +142,7 @@ void CheckAll(const Problem& problem) {
 
 class LongProductTest : public ::testing::Test {
  protected:
-  void SetUp() override { TING_SKIP_WITHOUT_GPU(9); }
+  void SetUp() override { TING_SKIP_WITHOUT_HOPPER(); }
 };
 
 TEST_F(LongProductTest, EveryCutForEveryNumberOfRows) {
@@ -220,7 +215,7 @@ TEST(LongProductChoice, TakesWhatMeasuredFast) {
 // rows in the chosen cut and in others that fill the device; row_gemm beside them. What evicts the caches leaves few
 // multiprocessors free, so that figures of more than about 100 blocks are too large: trace a model for those.
 TEST(LongProductBench, Cuts) {
-  TING_SKIP_WITHOUT_GPU(9);
+  TING_SKIP_WITHOUT_HOPPER();
   constexpr int kLaunches = 20;
   const double evict = GraphMicroseconds(kLaunches, [](int, cudaStream_t stream) { return EvictCode(stream); });
   for (const int batch : {1, 2, 4, 8, 16, 32, 64}) {

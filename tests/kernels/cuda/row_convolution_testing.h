@@ -13,12 +13,6 @@
 
 namespace ting::cuda {
 
-template <typename T>
-constexpr DType StorageType() {
-  if (std::is_same_v<T, __half>) return DType::kF16;
-  return std::is_same_v<T, __nv_bfloat16> ? DType::kBF16 : DType::kF32;
-}
-
 struct ConvolutionCase {
   std::vector<int> lengths;
   int64_t D = 256;
@@ -71,7 +65,7 @@ class Convolution {
   // Rows in use; fails the test if others were written.
   std::vector<T> Run(int window) const {
     DeviceArray<T> y(static_cast<size_t>((c.rows() + c.padding) * c.D));
-    EXPECT_OK(DepthwiseRows(StorageType<T>(), x(), Params(), Rows(), Range(), c.D, y.data(), nullptr, window));
+    EXPECT_OK(DepthwiseRows(DTypeOf<T>(), x(), Params(), Rows(), Range(), c.D, y.data(), nullptr, window));
     std::vector<T> values = y.Download();
     EXPECT_TRUE(std::all_of(values.begin() + c.rows() * c.D, values.end(), IsPoison<T>)) << "rows past the last";
     values.resize(static_cast<size_t>(c.rows() * c.D));

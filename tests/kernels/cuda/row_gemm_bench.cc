@@ -79,7 +79,7 @@ class Workload {
 };
 
 TEST(RowGemmBench, Layers) {
-  TING_SKIP_WITHOUT_GPU(9);
+  TING_SKIP_WITHOUT_HOPPER();
   for (const int64_t M : {124, 992, 1984, 7936, 11264}) {
     for (const Layer& layer : kLayers) {
       const Workload workload(layer, M);
@@ -123,7 +123,7 @@ void PrintConfig(const RowGemmConfig& c, double us) {
   std::printf(" %.2f", us);
 }
 TEST(RowGemmBench, Choices) {
-  TING_SKIP_WITHOUT_GPU(9);
+  TING_SKIP_WITHOUT_HOPPER();
   for (const int64_t M : {124, 992, 1984, 7936, 11264}) {
     for (const Layer& layer : kLayers) {
       const Workload workload(layer, M);
@@ -138,7 +138,7 @@ TEST(RowGemmBench, Choices) {
 }
 // With instruction caches as a model leaves them.
 TEST(RowGemmBench, ChoicesWithColdCode) {
-  TING_SKIP_WITHOUT_GPU(9);
+  TING_SKIP_WITHOUT_HOPPER();
   const double evict = GraphMicroseconds(kLaunches, [](int, cudaStream_t stream) { return EvictCode(stream); });
   for (const int64_t M : {124, 992}) {
     for (const Layer& layer : kLayers) {
@@ -156,7 +156,7 @@ TEST(RowGemmBench, ChoicesWithColdCode) {
 
 // The weight-stationary form of f32 rows in tiles of some heights beside the chosen one.
 TEST(RowGemmBench, StationaryTiles) {
-  TING_SKIP_WITHOUT_GPU(9);
+  TING_SKIP_WITHOUT_HOPPER();
   for (const int64_t M : {124, 992, 1984, 2640, 7936, 10304}) {
     for (const Layer& layer : kLayers) {
       if (layer.N > 768 || !layer.norm) continue;

@@ -61,7 +61,7 @@ class Product {
 
   RowGemmArguments Arguments() {
     RowGemmArguments a;
-    a.type = std::is_same_v<T, __half> ? DType::kF16 : DType::kBF16;
+    a.type = DTypeOf<T>();
     a.M = p.M, a.N = p.N, a.K = p.K;
     if (p.valid >= 0) a.num_rows = device_rows_.data();
     if (p.float_rows) a.x_f32 = device_xf_.data();
@@ -231,7 +231,7 @@ void CheckAllConfigs(const Problem& problem) {
 
 class RowGemmTest : public ::testing::Test {
  protected:
-  void SetUp() override { TING_SKIP_WITHOUT_GPU(9); }
+  void SetUp() override { TING_SKIP_WITHOUT_HOPPER(); }
 };
 
 TEST_F(RowGemmTest, HalfOutputForEveryShape) {

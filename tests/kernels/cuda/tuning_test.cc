@@ -18,8 +18,8 @@
 #include "kernels/cuda/fused_ffn_tuning.h"
 #include "kernels/cuda/row_gemm_tuning.h"
 #include "kernels/cuda/tuner.h"
-#include "tests/kernels/cuda/gpu_test.h"
 #include "tests/kernels/kernel_testing.h"
+#include "tests/support/gpu_test.h"
 
 namespace ting::cuda {
 namespace {
@@ -167,7 +167,6 @@ class TuningGpuTest : public ::testing::Test {
     notes_.clear();
     backend_->tuning().SetNote([this](const std::string& note) { notes_.push_back(note); });
   }
-  bool Hopper() const { return backend_->hopper(); }
 
   // A kernel of the node, the first that takes it or the one of that name.
   std::unique_ptr<Kernel> MakeKernel(Node& node, const std::string& name = "") {
@@ -207,7 +206,7 @@ class TuningGpuTest : public ::testing::Test {
 TEST_F(TuningGpuTest, EveryRecordOfRowGemmGivesTheSameBits) {
   for (const auto& [N, K] : {std::pair<int64_t, int64_t>{768, 256}, {256, 2048}}) {
     MakeBackend(Compute::kF16);
-    if (!Hopper()) GTEST_SKIP() << "needs compute capability 9.0";
+    TING_SKIP_WITHOUT_HOPPER();
     Node node = LinearNode(N, K);
     const auto kernel = MakeKernel(node, "cuda.hopper");
     const TuningProduct product = OnlyProduct();
@@ -229,7 +228,7 @@ TEST_F(TuningGpuTest, EveryRecordOfRowGemmGivesTheSameBits) {
 
 TEST_F(TuningGpuTest, RecordsThatCannotRunAreIgnored) {
   MakeBackend(Compute::kF16);
-  if (!Hopper()) GTEST_SKIP() << "needs compute capability 9.0";
+  TING_SKIP_WITHOUT_HOPPER();
   Node node = LinearNode(768, 256);
   const auto kernel = MakeKernel(node, "cuda.hopper");
   const std::vector<float> own = Run(*kernel, node, 124);
@@ -249,7 +248,7 @@ TEST_F(TuningGpuTest, RecordsThatCannotRunAreIgnored) {
 TEST_F(TuningGpuTest, TheFeedForwardRunsTheRecordsCut) {
   for (const bool batch_invariant : {false, true}) {
     MakeBackend(Compute::kF16, batch_invariant);
-    if (!Hopper()) GTEST_SKIP() << "needs compute capability 9.0";
+    TING_SKIP_WITHOUT_HOPPER();
     Node node = FeedForwardNode();
     const auto kernel = MakeKernel(node, "cuda.fused");
     const std::vector<float> own = Run(*kernel, node, 124);
