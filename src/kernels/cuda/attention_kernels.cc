@@ -5,6 +5,7 @@
 #include <initializer_list>
 
 #include "base/status_macros.h"
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/ragged_attention.h"
 #include "kernels/cuda/tree_attention.h"
 #include "kernels/cuda/warpgroup_attention.h"
@@ -22,7 +23,7 @@ struct Rows {
 };
 
 bool Aligned(const Rows& rows, size_t item_bytes) {
-  return reinterpret_cast<uintptr_t>(rows.data) % 16 == 0 && rows.stride * item_bytes % 16 == 0;
+  return AlignedTo16(rows.data) && rows.stride * item_bytes % 16 == 0;
 }
 
 Status CheckHeads(const AttentionArgs& args) {

@@ -20,10 +20,7 @@ namespace {
 constexpr int64_t kMostChannels = 512, kLeastFrequencies = 19, kMostFrequencies = 256;
 constexpr int64_t kMostSequences = 1 << 16, kMostRows = 1 << 21;
 constexpr int kLeastStages = 2, kMostStages = 12;
-constexpr uint32_t kSharedBytes = 227 << 10;  // of a multiprocessor
 
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-bool Aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 // At most, of all sequences (conv_pair_parameters.h).
 int64_t Positions(const ConvPairArguments& a) { return (a.max_rows_out + a.B) * a.F_out(); }
 
@@ -34,19 +31,12 @@ Status Check(const ConvPairArguments& a) {
     return Unimplemented("conv pair: {} sequences of {} rows; it takes {} and {}", a.B, a.max_rows_out, kMostSequences,
                          kMostRows);
   }
-  if (a.weight[0] == nullptr || a.weight[1] == nullptr || a.y == nullptr || !Aligned(a.weight[1]) || !Aligned(a.y) ||
-      !Aligned(a.features)) {
+  if (a.weight[0] == nullptr || a.weight[1] == nullptr || a.y == nullptr || !AlignedTo16(a.weight[1]) ||
+      !AlignedTo16(a.y) || !AlignedTo16(a.features)) {
     return InvalidArgument("conv pair: features, second weight and y must be 16-byte aligned");
   }
   if (a.bias[0] == nullptr || a.bias[1] == nullptr) return InvalidArgument("conv pair: both stages need a bias");
   return Status();
-}
-
-Result<int> Multiprocessors() {
-  int device = 0, count = 0;
-  TING_CUDA_RETURN_IF_ERROR(cudaGetDevice(&device));
-  TING_CUDA_RETURN_IF_ERROR(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
-  return count;
 }
 
 // Estimated cycles: rounds of tiles, each at the pace of the slower of the first stage, whose producers wait for
@@ -78,7 +68,7 @@ int Stages(const ConvPairArguments& a, const ConvPairConfig& config) {
         .total_bytes;
   };
   int stages = 0;
-  while (stages < kMostStages && bytes(stages + 1) <= kSharedBytes) ++stages;
+  while (stages < kMostStages && bytes(stages + 1) <= kHopperSharedBytes) ++stages;
   return stages;
 }
 
@@ -102,10 +92,7 @@ Result<ConvPairParameters> MakeParameters(const ConvPairArguments& a, const Conv
 }  // namespace
 
 Status SupportsConvPair(DType storage, int64_t C, int64_t F_in) {
-  int device = 0, major = 0;
-  TING_CUDA_RETURN_IF_ERROR(cudaGetDevice(&device));
-  TING_CUDA_RETURN_IF_ERROR(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-  if (major != 9) return Unimplemented("conv pair: needs a GPU of compute capability 9.0, this one has {}.x", major);
+  TING_RETURN_IF_ERROR(CheckHopper("conv pair"));
   TING_RETURN_IF_ERROR(CheckHalf(storage, "conv pair"));
   if (C < 64 || C > kMostChannels || C % 64 != 0 || F_in < kLeastFrequencies || F_in > kMostFrequencies) {
     return Unimplemented("conv pair: {} frequencies, {} channels; it takes {} to {}, and multiples of 64 up to {}",

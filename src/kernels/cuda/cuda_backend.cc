@@ -145,8 +145,7 @@ Status CudaStream::CopyToDevice(void* device, const void* host, size_t bytes) {
   return CudaStatus(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, handle_), "copy to the GPU");
 }
 Status CudaStream::SendToDevice(void* device, const void* host, size_t bytes) {
-  const bool by_kernel =
-      bytes <= kMostHostCopyBytes && bytes % 16 == 0 && reinterpret_cast<uintptr_t>(device) % 16 == 0;
+  const bool by_kernel = bytes <= kMostHostCopyBytes && bytes % 16 == 0 && AlignedTo16(device);
   return by_kernel ? CopyFromPinned(device, host, bytes, handle_) : CopyToDevice(device, host, bytes);
 }
 Status CudaStream::CopyToHost(void* host, const void* device, size_t bytes) {

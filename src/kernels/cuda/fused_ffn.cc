@@ -16,7 +16,6 @@ namespace {
 
 using ffn::Arguments;
 
-constexpr int kSharedLimit = 227 * 1024;  // of a block of compute capability 9.0
 constexpr int kMaxCluster = 16;
 // What is chosen: in a chain of kernels larger clusters wait for a place longer than their smaller slices save.
 constexpr int kMostSplit = 8;
@@ -26,7 +25,7 @@ int StagesFor(int tile_rows, int chunks, int split) {
   const bool wide = form == ffn::Form::kWide;
   const int step = wide ? 1 : 2;  // slots of the others belong to one warpgroup, which has a producer of its own
   int stages = std::min(ffn::kMaxStages, (wide ? 2 : 4) * chunks);  // no more than are filled
-  while (stages > 0 && ffn::LayoutOf(tile_rows, stages, chunks, split).bytes > kSharedLimit) stages -= step;
+  while (stages > 0 && ffn::LayoutOf(tile_rows, stages, chunks, split).bytes > kHopperSharedBytes) stages -= step;
   return stages;
 }
 // A kernel must not wait for a stage whose place it still holds. Of split tiles, the sums of half of the columns and
@@ -134,16 +133,9 @@ Status FusedFfn::Supports(const FusedFfnWeights& weights) {
   const void* const pointers[] = {weights.w1,         weights.w2,        weights.b1,         weights.b2,
                                   weights.norm_gamma, weights.norm_beta, weights.post_gamma, weights.post_beta};
   for (const void* pointer : pointers) {
-    if (reinterpret_cast<uintptr_t>(pointer) % 16 != 0) return Unimplemented("fused feed-forward: misaligned weights");
+    if (!AlignedTo16(pointer)) return Unimplemented("fused feed-forward: misaligned weights");
   }
-  int device = 0, major = 0, minor = 0;
-  TING_CUDA_RETURN_IF_ERROR(cudaGetDevice(&device));
-  TING_CUDA_RETURN_IF_ERROR(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-  TING_CUDA_RETURN_IF_ERROR(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
-  if (major != 9 || minor != 0) {
-    return Unimplemented("fused feed-forward: compute capability {}.{}, needs 9.0 (Hopper)", major, minor);
-  }
-  return Status();
+  return CheckHopper("fused feed-forward");
 }
 
 Status FusedFfn::SupportsConfig(const FfnConfig& config, int64_t F) { return CheckConfig(config, F); }
@@ -187,7 +179,7 @@ Result<FusedFfn> FusedFfn::Create(const FusedFfnWeights& weights) {
   for (const int tile_rows : kFfnTileRows) {
     for (const int split : {2, 3}) {
       TING_RETURN_IF_ERROR(
-          AllowShared(ffn::FindKernel(weights.type, weights.activation, tile_rows, split), kSharedLimit, 16));
+          AllowShared(ffn::FindKernel(weights.type, weights.activation, tile_rows, split), kHopperSharedBytes, 16));
     }
   }
   return ffn;

@@ -24,10 +24,9 @@ namespace {
 
 using head::Parameters;
 
-constexpr int kSharedAlign = 1024, kMaxShared = 227 * 1024;
+constexpr int kSharedAlign = 1024;
 constexpr int64_t kMaxKeptBytes = int64_t{144} << 20;
 
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t Groups(int64_t V) { return int64_t{head::Segments(V)} * head::kSegmentGroups; }
 
 head::Kernel KernelFor(const FusedHeadWeights& weights, int row_groups, int64_t k) {
@@ -82,7 +81,7 @@ Parameters MakeParameters(const FusedHeadWeights& weights, const CUtensorMap& w_
 // Of the ring: no more than there are steps, and as many as fit.
 int StagesFor(int K, int row_groups, int segments, int k) {
   int stages = std::min(head::kMaxStages, segments * (K / head::kStageK));
-  while (kSharedAlign + head::LayoutOf(K, row_groups, stages, segments, k).bytes > kMaxShared) --stages;
+  while (kSharedAlign + head::LayoutOf(K, row_groups, stages, segments, k).bytes > kHopperSharedBytes) --stages;
   return stages;
 }
 
@@ -117,13 +116,9 @@ Status FusedHead::Supports(const FusedHeadWeights& weights) {
   if (weights.V < 1 || weights.V > (1 << 20)) return Unimplemented("fused head: {} symbols", weights.V);
   for (const void* pointer : {weights.w, static_cast<const void*>(weights.bias),
                               static_cast<const void*>(weights.gamma), static_cast<const void*>(weights.beta)}) {
-    if (reinterpret_cast<uintptr_t>(pointer) % 16 != 0) return Unimplemented("fused head: misaligned weights");
+    if (!AlignedTo16(pointer)) return Unimplemented("fused head: misaligned weights");
   }
-  int device = 0, major = 0;
-  TING_CUDA_RETURN_IF_ERROR(cudaGetDevice(&device));
-  TING_CUDA_RETURN_IF_ERROR(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-  if (major != 9) return Unimplemented("fused head: compute capability {}.x, needs 9.0 (Hopper)", major);
-  return Status();
+  return CheckHopper("fused head");
 }
 
 FusedHeadConfig FusedHead::ChooseConfig(int64_t M, int64_t V, int64_t K) {

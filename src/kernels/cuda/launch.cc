@@ -82,9 +82,24 @@ dim3 ClusterOf(const LaunchShape& shape) {
 
 Status CudaStatus(cudaError_t error, const char* what) { return CudaErrorStatus(error, what); }
 
+Status CheckHopper(const char* kernel) {
+  int device = 0, major = 0;
+  TING_CUDA_RETURN_IF_ERROR(cudaGetDevice(&device));
+  TING_CUDA_RETURN_IF_ERROR(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  if (major == 9) return Status();
+  return Unimplemented("{}: needs a GPU of compute capability 9.0, this one has {}.x", kernel, major);
+}
+
 Status CheckHalf(DType type, const char* kernel) {
   if (type == DType::kF16 || type == DType::kBF16) return Status();
   return Unimplemented("{}: computes in f16 and bf16, not in {}", kernel, DTypeName(type));
+}
+
+Result<int> Multiprocessors() {
+  int device = 0, count = 0;
+  TING_CUDA_RETURN_IF_ERROR(cudaGetDevice(&device));
+  TING_CUDA_RETURN_IF_ERROR(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
+  return count;
 }
 
 Status AllowSharedMemory(const void* kernel, uint32_t bytes, int cluster) {

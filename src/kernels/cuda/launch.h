@@ -1,7 +1,8 @@
 // src/kernels/cuda/launch.h
 // SPDX-License-Identifier: Apache-2.0
 //
-// Host side of every CUDA kernel: errors as Status, launches with their attributes, tensor maps for the copy engine.
+// Host side of every CUDA kernel: errors as Status, what a device and an operand must be, launches with their
+// attributes, tensor maps for the copy engine.
 #pragma once
 
 #include <cuda.h>
@@ -23,6 +24,16 @@ Status CudaStatus(cudaError_t error, const char* what);
     const cudaError_t ting_cuda_error = (call);                                                  \
     if (ting_cuda_error != cudaSuccess) return ::ting::cuda::CudaStatus(ting_cuda_error, #call); \
   } while (false)
+
+// OK, or why the current device runs no kernel for Hopper; `kernel` begins the sentence.
+Status CheckHopper(const char* kernel);
+// The same of a type, for kernels that multiply 16-bit floating-point numbers.
+Status CheckHalf(DType type, const char* kernel);
+Result<int> Multiprocessors();                        // of the current device
+inline constexpr int kHopperSharedBytes = 227 << 10;  // of a block, at most
+
+inline bool AlignedTo16(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
+inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 struct LaunchShape {
   dim3 grid;
@@ -80,9 +91,6 @@ template <typename... Parameters>
 Status AllowShared(void (*kernel)(Parameters...), uint32_t bytes, int cluster = 1) {
   return AllowSharedMemory(reinterpret_cast<const void*>(kernel), bytes, cluster);
 }
-
-// OK, or why no kernel that multiplies 16-bit floating-point numbers takes that type; `kernel` begins the sentence.
-Status CheckHalf(DType type, const char* kernel);
 
 // A [rows, columns] matrix of f16, bf16 or f32 with `row_stride` elements from row to row (rows may overlap), read in
 // boxes of box_rows x box_columns. 16-bit boxes of 64 columns are swizzled by 128 bytes (hopper.cuh), of 32 by 64.

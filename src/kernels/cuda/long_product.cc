@@ -19,16 +19,14 @@ constexpr int64_t kMaxRows = int64_t{1} << 22;
 constexpr LongProductConfig kTiles[] = {{2, 256}, {2, 128}, {1, 128}};
 constexpr int kMaxSplit = 3, kTileK = 64;
 
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-bool Aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
-
 bool TakesOperands(const RowGemmArguments& a) {
   const bool shape = a.M >= 0 && a.M <= kMaxRows && a.N > 0 && a.K > 512 && a.K % 64 == 0;
-  return shape && a.x != nullptr && Aligned(a.x) && a.x_stride % 8 == 0 && a.x_stride >= a.K && Aligned(a.weight);
+  return shape && a.x != nullptr && AlignedTo16(a.x) && a.x_stride % 8 == 0 && a.x_stride >= a.K &&
+         AlignedTo16(a.weight);
 }
 bool TakesOutput(const RowGemmArguments& a) {
   return a.output == RowGemmOutput::kFloat && a.activation == Activation::kNone && a.residual == nullptr &&
-         a.scatter.rows == nullptr && Aligned(a.bias) && Aligned(a.y) && a.y_stride % 4 == 0;
+         a.scatter.rows == nullptr && AlignedTo16(a.bias) && AlignedTo16(a.y) && a.y_stride % 4 == 0;
 }
 bool TakesConfig(const RowGemmArguments& a, const LongProductConfig& c) {
   return c.split >= 1 && c.split <= kMaxSplit && longk::FindKernel(a.type, c) != nullptr && a.N % c.columns == 0;
@@ -87,10 +85,7 @@ bool PrefersLongProduct(const RowGemmArguments& a) {
 Status SupportsLongProduct(const RowGemmArguments& a) { return SupportsLongProduct(a, {1, 128, 1}); }
 
 Status SupportsLongProduct(const RowGemmArguments& a, const LongProductConfig& c) {
-  int device = 0, major = 0;
-  TING_CUDA_RETURN_IF_ERROR(cudaGetDevice(&device));
-  TING_CUDA_RETURN_IF_ERROR(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-  if (major != 9) return Unimplemented("long_product: needs a GPU of compute capability 9.0, this one has {}.x", major);
+  TING_RETURN_IF_ERROR(CheckHopper("long_product"));
   TING_RETURN_IF_ERROR(CheckHalf(a.type, "long_product"));
   if (!TakesOperands(a) || !TakesOutput(a)) {
     return Unimplemented("long_product: [{}, {}] x [{}], or what is to become of it", a.M, a.K, a.N);

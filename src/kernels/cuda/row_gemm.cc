@@ -64,8 +64,8 @@ Status CheckOperands(const RowGemmArguments& a) {
     return InvalidArgument("row_gemm: LayerNorm needs gamma, beta and f32 rows");
   }
   const void* x = is_float ? static_cast<const void*>(a.x_f32) : a.x;
-  if (!Aligned(x, 16) || a.x_stride % (is_float ? 4 : 8) != 0 || a.x_stride < a.K || !Aligned(a.weight, 16) ||
-      !Aligned(a.gamma, 16) || !Aligned(a.beta, 16)) {
+  if (!AlignedTo16(x) || a.x_stride % (is_float ? 4 : 8) != 0 || a.x_stride < a.K || !AlignedTo16(a.weight) ||
+      !AlignedTo16(a.gamma) || !AlignedTo16(a.beta)) {
     return Unimplemented("row_gemm: x, its rows, weight and norm must start at multiples of 16 bytes");
   }
   return Status();
@@ -77,7 +77,7 @@ Status CheckScatter(const RowGemmArguments& a) {
     return Unimplemented("row_gemm: only 16-bit columns from a multiple of 128 on, with K <= {}, can be scattered",
                          kRowGemmResidentK);
   }
-  if (Aligned(a.scatter.y, 16) && a.scatter.stride % 8 == 0) return Status();
+  if (AlignedTo16(a.scatter.y) && a.scatter.stride % 8 == 0) return Status();
   return Unimplemented("row_gemm: scattered rows must start at multiples of 16 bytes");
 }
 
@@ -92,17 +92,8 @@ Status CheckOutput(const RowGemmArguments& a) {
     return Unimplemented("row_gemm: GLU takes K <= {} and no activation", kRowGemmResidentK);
   }
   if (a.residual != nullptr || a.scale != 1) return Unimplemented("row_gemm: residual and scale need f32 output");
-  if (!Aligned(a.y, 16) || a.y_stride % 8 != 0) return Unimplemented("row_gemm: rows of y must start at 16 bytes");
+  if (!AlignedTo16(a.y) || a.y_stride % 8 != 0) return Unimplemented("row_gemm: rows of y must start at 16 bytes");
   return CheckScatter(a);
-}
-
-Status CheckDevice(int* multiprocessors) {
-  int device = 0, major = 0;
-  TING_CUDA_RETURN_IF_ERROR(cudaGetDevice(&device));
-  TING_CUDA_RETURN_IF_ERROR(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-  TING_CUDA_RETURN_IF_ERROR(cudaDeviceGetAttribute(multiprocessors, cudaDevAttrMultiProcessorCount, device));
-  if (major != 9) return Unimplemented("row_gemm: needs a GPU of compute capability 9.0, this one has {}.x", major);
-  return Status();
 }
 
 int64_t ColumnBlocks(const RowGemmArguments& a, const RowGemmConfig& config) {
@@ -194,18 +185,17 @@ Result<RowGemmParameters> MakeParameters(const RowGemmArguments& a, const RowGem
 }  // namespace
 
 Status SupportsRowGemm(const RowGemmArguments& arguments, const RowGemmConfig& config) {
-  int multiprocessors = 0;
-  TING_RETURN_IF_ERROR(CheckDevice(&multiprocessors));
+  TING_RETURN_IF_ERROR(CheckHopper("row_gemm"));
   TING_RETURN_IF_ERROR(CheckOperands(arguments));
   TING_RETURN_IF_ERROR(CheckOutput(arguments));
   TING_RETURN_IF_ERROR(CheckConfig(arguments, config, FindKernel(arguments, config)));
+  TING_ASSIGN_OR_RETURN(const int multiprocessors, Multiprocessors());
   int stages = 0;
   return CheckStages(arguments, config, multiprocessors, &stages);
 }
 
 Status SupportsRowGemm(const RowGemmArguments& arguments) {
-  int multiprocessors = 0;
-  TING_RETURN_IF_ERROR(CheckDevice(&multiprocessors));
+  TING_ASSIGN_OR_RETURN(const int multiprocessors, Multiprocessors());
   return SupportsRowGemm(arguments, ChooseRowGemmConfig(arguments, multiprocessors));
 }
 
@@ -224,16 +214,14 @@ uint32_t SharedBytes(const RowGemmArguments& a, const RowGemmConfig& config, int
 }  // namespace
 
 Status RowGemm(const RowGemmArguments& arguments, cudaStream_t stream) {
-  int multiprocessors = 0;
-  TING_RETURN_IF_ERROR(CheckDevice(&multiprocessors));
+  TING_ASSIGN_OR_RETURN(const int multiprocessors, Multiprocessors());
   return RowGemm(arguments, ChooseRowGemmConfig(arguments, multiprocessors), stream);
 }
 
 Status RowGemm(const RowGemmArguments& arguments, const RowGemmConfig& config, cudaStream_t stream) {
   TING_RETURN_IF_ERROR(SupportsRowGemm(arguments, config));
   if (arguments.M == 0) return Status();
-  int multiprocessors = 0;
-  TING_RETURN_IF_ERROR(CheckDevice(&multiprocessors));
+  TING_ASSIGN_OR_RETURN(const int multiprocessors, Multiprocessors());
   TING_ASSIGN_OR_RETURN(RowGemmParameters parameters, MakeParameters(arguments, config));
   TING_RETURN_IF_ERROR(CheckStages(arguments, config, multiprocessors, &parameters.stages));
   LaunchShape shape;

@@ -12,8 +12,8 @@
 namespace ting::cuda {
 
 bool ByFours(const RowGemmArguments& a) {
-  const bool y = Aligned(a.y, 16) && a.y_stride % 4 == 0 && a.N % 4 == 0;
-  return y && (a.residual == nullptr || (Aligned(a.residual, 16) && a.residual_stride % 4 == 0));
+  const bool y = AlignedTo16(a.y) && a.y_stride % 4 == 0 && a.N % 4 == 0;
+  return y && (a.residual == nullptr || (AlignedTo16(a.residual) && a.residual_stride % 4 == 0));
 }
 
 bool SupportsStationary(const RowGemmArguments& a, const RowGemmConfig& config) {

@@ -4,9 +4,9 @@
 // Between row_gemm.cc (checks, launch) and row_gemm_choice.cc (how a product is cut).
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
+#include "kernels/cuda/launch.h"
 #include "kernels/cuda/row_gemm.h"
 #include "kernels/cuda/row_gemm_stationary.h"
 
@@ -15,8 +15,6 @@ namespace ting::cuda {
 inline constexpr int64_t kMaxRows = int64_t{1} << 22;
 inline constexpr int kMaxColumnsPerBlock = 8192;  // whose bias fits beside the tiles
 
-inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-inline bool Aligned(const void* p, size_t bytes) { return reinterpret_cast<uintptr_t>(p) % bytes == 0; }
 inline bool IsStationary(const RowGemmConfig& config) { return config.groups == stationary::kGroups; }
 
 // Whether four floats of y and of the residual may be accessed at once.

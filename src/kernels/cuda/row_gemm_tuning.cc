@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/status_macros.h"
+#include "kernels/cuda/launch.h"
 
 namespace ting::cuda {
 namespace {
@@ -101,10 +102,8 @@ std::vector<RowGemmConfig> RowGemmConfigs(const RowGemmArguments& arguments) {
       }
     }
   }
-  int device = 0, multiprocessors = 0;
-  if (cudaGetDevice(&device) == cudaSuccess &&
-      cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device) == cudaSuccess) {
-    const RowGemmConfig stationary = StationaryConfig(arguments, multiprocessors);
+  if (const Result<int> multiprocessors = Multiprocessors(); multiprocessors.ok()) {
+    const RowGemmConfig stationary = StationaryConfig(arguments, *multiprocessors);
     if (SupportsRowGemm(arguments, stationary).ok()) configs.push_back(stationary);
   }
   return configs;

@@ -227,8 +227,7 @@ __global__ void StageOffsetsKernel(const int32_t* offsets, int sequences, int ke
 Status NormalizeRows(DType type, const float* x, const DeviceNorm& norm, RowRange range, int64_t D, void* out,
                      cudaStream_t stream) {
   if (range.rows == 0) return Status();
-  const bool fours = norm.gamma != nullptr && (D == 256 || D == 512) && reinterpret_cast<uintptr_t>(x) % 16 == 0 &&
-                     reinterpret_cast<uintptr_t>(out) % 16 == 0;
+  const bool fours = norm.gamma != nullptr && (D == 256 || D == 512) && AlignedTo16(x) && AlignedTo16(out);
   return WithType(type, [&](auto t) {
     using T = decltype(t);
     if (fours) {
@@ -300,7 +299,7 @@ Status EmbedRows(const float* table, int64_t V, const int32_t* tokens, const int
   int warps = 1;  // few with few rows, so that they have more multiprocessors
   while (warps < kMaxWarps && range.rows > warps * kMultiprocessors) warps *= 2;
   const LaunchShape shape = RowLaunch(range.rows, /*dependent=*/true, warps);
-  const bool aligned = reinterpret_cast<uintptr_t>(table) % 16 == 0 && reinterpret_cast<uintptr_t>(y) % 16 == 0;
+  const bool aligned = AlignedTo16(table) && AlignedTo16(y);
   if ((D == 256 || D == 512) && aligned) {
     return Launch(D == 256 ? EmbedFoursKernel<2> : EmbedFoursKernel<4>, shape, stream, table, V, tokens, positions,
                   frequencies, scale, range.rows, range.count, y);
