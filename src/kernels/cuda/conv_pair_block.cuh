@@ -34,7 +34,7 @@ struct ConvPairBlock {
     const ConvPairConfig config = {Shape::kChannels, Shape::kPositions};
     const ConvPairLayout layout = ConvPairLayoutOf(config, p.C, p.F_in, p.F_out, p.stages);
     plane_rows = layout.plane_rows;
-    ring = shared + ((1024 - (SharedAddress(shared) & 1023)) & 1023);
+    ring = shared + BytesToTile(shared);
     staging = ring + p.stages * layout.stage_bytes;
     buffers = staging + Shape::kConsumers * layout.staging_bytes;
     buffer_bytes = layout.buffer_bytes;

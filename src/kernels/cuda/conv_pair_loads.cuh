@@ -4,8 +4,8 @@
 // What a block of conv_pair_kernel.cuh reads from memory: weights, by one lane, and features, by three warps.
 #pragma once
 
+#include "kernels/cuda/async_copies.cuh"
 #include "kernels/cuda/conv_pair_block.cuh"
-#include "kernels/cuda/mma.cuh"
 
 namespace ting::cuda {
 
@@ -113,7 +113,7 @@ class ConvPlanner {
         CopyAsync4(target, source, valid);
       }
     }
-    CopiesAsyncWait();
+    WaitForAllCopies();
     auto* features = reinterpret_cast<Part*>(block_.features);
     const auto *mean = reinterpret_cast<const Part*>(block_.mean), *istd = reinterpret_cast<const Part*>(block_.istd);
 #pragma unroll 2

@@ -5,6 +5,7 @@
 // shared memory, queries in registers.
 #pragma once
 
+#include "kernels/cuda/async_copies.cuh"
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/ragged_attention.cuh"
 

@@ -28,7 +28,7 @@ __device__ __forceinline__ void ProduceAlone(const Arguments& arguments, const R
     producer.LoadFirst();
     producer.PrefetchRest(static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x));
   } else if (group >= 2) {
-    CopiesAsyncWait();
+    WaitForAllCopies();
     BarrierArrive(&barriers->vectors);
   }
   __syncwarp();

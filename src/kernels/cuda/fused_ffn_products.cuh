@@ -138,9 +138,8 @@ class Producer {
 // Approximate instructions for swish, whose error (2 ulp each) is far below the rounding to T that follows. exp2 is
 // infinite and swish 0 for large negative v.
 __device__ __forceinline__ float Swish(float v) {
-  float e, r;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(v * -1.44269504F));
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(1.0F + e));
+  float r;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(1.0F + Exp2(v * -1.44269504F)));
   return v * r;
 }
 template <Activation kActivation>
@@ -205,7 +204,7 @@ __device__ __forceinline__ void ActivateChunk(HiddenAccumulators& h, const float
 template <typename T>
 __device__ __forceinline__ void PackChunk(const HiddenAccumulators& h, HiddenOperand& a) {
 #pragma unroll
-  for (int i = 0; i < 16; ++i) a[i / 4][i % 4] = PackPair<T>(h[2 * i], h[2 * i + 1]);
+  for (int i = 0; i < 16; ++i) a[i / 4][i % 4] = PackSaturated<T>(h[2 * i], h[2 * i + 1]);
 }
 
 // The warpgroups multiply in turn, so that one has the tensor cores while the other is at its activation. Both await and

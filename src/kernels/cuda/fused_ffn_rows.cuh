@@ -5,8 +5,7 @@
 // everything but latency, so whatever a warp reads is in flight at once and its rows are reduced side by side.
 #pragma once
 
-#include <type_traits>
-
+#include "kernels/cuda/async_copies.cuh"
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/fused_ffn_arguments.h"
 #include "kernels/cuda/hopper.cuh"
@@ -26,17 +25,6 @@ struct Place {
 
 __device__ __forceinline__ float4 Load4(const float* p) { return *reinterpret_cast<const float4*>(p); }
 __device__ __forceinline__ void Store4(float* p, const float4& v) { *reinterpret_cast<float4*>(p) = v; }
-
-template <typename T>
-__device__ __forceinline__ uint32_t PackPair(float low, float high) {
-  uint32_t packed;
-  if constexpr (std::is_same_v<T, __half>) {  // saturates, as FromFloat
-    asm("cvt.rn.satfinite.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
-  } else {
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
-  }
-  return packed;
-}
 
 // Rows in this call; reads what the kernel before may have written.
 __device__ __forceinline__ int ValidRows(const Arguments& arguments) {
@@ -161,7 +149,7 @@ class InputRows {
         const float4& v = v_[i][j];
         uint8_t* box = target + j / 2 * BoxRows(kTileRows) * kSwizzleRowBytes;
         *reinterpret_cast<uint2*>(box + SwizzledByte(row % BoxRows(kTileRows), column + j % 2 * 32)) =
-            make_uint2(PackPair<T>(v.x, v.y), PackPair<T>(v.z, v.w));
+            make_uint2(PackSaturated<T>(v.x, v.y), PackSaturated<T>(v.z, v.w));
       }
     }
   }

@@ -127,7 +127,7 @@ __device__ __forceinline__ void ProducerRole(const Arguments& arguments, const R
     producer.LoadFirst();
     producer.PrefetchRest(static_cast<int>(ClusterNumber()), static_cast<int>(ClustersInRow()));
   } else if (group >= 2) {
-    CopiesAsyncWait();
+    WaitForAllCopies();
     BarrierArrive(&barriers->vectors);
   }
   __syncwarp();
@@ -242,7 +242,7 @@ Kernel KernelFor(Activation activation, int tile_rows) {
 
 Kernel FindSplitKernel(DType type, Activation activation, int tile_rows) {
   return type == DType::kF16 ? KernelFor<__half>(activation, tile_rows)
-                               : KernelFor<__nv_bfloat16>(activation, tile_rows);
+                             : KernelFor<__nv_bfloat16>(activation, tile_rows);
 }
 
 }  // namespace ting::cuda::ffn

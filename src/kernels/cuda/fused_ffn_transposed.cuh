@@ -73,7 +73,7 @@ class TransposedSteps {
         float* v = h + 4 * i + 2 * j;
         v[0] += j % 2 == 0 ? low : high, v[1] += j % 2 == 0 ? low : high;
         ActivatePair<kActivation>(v[0], v[1]);
-        words[j] = PackPair<T>(v[0], v[1]);
+        words[j] = PackSaturated<T>(v[0], v[1]);
       }
       uint8_t* target = tile + SwizzledByte(8 * i + row, column);
       if (i + 1 < kLast) {

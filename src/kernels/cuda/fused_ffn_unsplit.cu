@@ -39,7 +39,7 @@ class UnsplitProducts : private TransposedSteps<T, kActivation, kRows> {
 
   // `hidden` is room for two units.
   __device__ __forceinline__ UnsplitProducts(const Ring& ring, int units, const uint8_t* x_tiles, uint8_t* hidden,
-                                                 const float* bias, int warp, int lane)
+                                             const float* bias, int warp, int lane)
       : Steps(ring, x_tiles, bias, warp, lane), units_(units), hidden_(hidden) {}
 
   __device__ __forceinline__ void Multiply(Sums (&sums)[2]) {

@@ -135,7 +135,7 @@ __device__ __forceinline__ void ConsumerRole(const Arguments& arguments, const R
   WaitForPreviousKernel();
   input.Start();
   const int rows = ValidRows(arguments);
-  CopiesAsyncWait();
+  WaitForAllCopies();
   if (place.cluster_first_row >= rows) {
     // The whole cluster leaves; but not while weights are still arriving.
     for (int i = 0; i < min(ring.stages, 2 * place.chunks); ++i) BarrierWait(&ring.full[i], 0);

@@ -7,6 +7,7 @@
 #include "kernels/cuda/fused_head_parameters.h"
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/row_norm.cuh"
 #include "kernels/cuda/wgmma.cuh"
 
 namespace ting::cuda::head {
@@ -15,10 +16,6 @@ namespace ting::cuda::head {
 
 constexpr float kLog2E = 1.44269504F;
 constexpr int kRowTileBytes = kBlockRows * kSwizzleRowBytes;  // 64 columns of a warpgroup's rows
-
-__device__ inline void NamedBarrierArrive(int id, int threads) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
-}
 
 __device__ inline int RowLimit(const Parameters& p) {
   return p.count == nullptr ? p.rows : min(*p.count - p.first_row, p.rows);
@@ -39,7 +36,7 @@ struct Block {
     first_segment = p.segments * part / p.splits;
     segments = p.segments * (part + 1) / p.splits - first_segment;
     products = segments + (p.k > 0 && segments > 1 ? 1 : 0);
-    a = shared + ((1024 - (SharedAddress(shared) & 1023)) & 1023);
+    a = shared + BytesToTile(shared);
     const SharedLayout layout = LayoutOf(kK, kGroups, p.stages, segments, p.k);
     ring = a + layout.ring;
     gamma = reinterpret_cast<float*>(a + layout.gamma);
@@ -76,7 +73,7 @@ class Producer {
     if (p_.sharing > 1) ClusterSync();  // all have barriers
     const int ahead = min(block_.Steps(), block_.stages);
     if (lane == 0) {
-      LoadNorm();
+      if (p_.gamma != nullptr) LoadNorm(block_.gamma, p_.gamma, p_.beta, kK, block_.full_norm);
       for (int step = 0; step < ahead; ++step) Load(step, step);
     }
     __syncwarp();
@@ -95,12 +92,6 @@ class Producer {
     if (lane == 31) BarrierInit(block_.full_norm, 1);
     BarrierInitFence();
     __syncwarp();
-  }
-  __device__ void LoadNorm() const {
-    if (p_.gamma == nullptr) return;
-    BarrierExpect(block_.full_norm, 2 * kK * 4);
-    BulkLoad(block_.gamma, p_.gamma, block_.full_norm, kK * 4);
-    BulkLoad(block_.gamma + kK, p_.beta, block_.full_norm, kK * 4);
   }
   // This block's boxes of a step.
   __device__ void Load(int step, int stage) const {

@@ -26,6 +26,9 @@ __device__ inline uint32_t SwizzledByte(int row, int column) {
   return static_cast<uint32_t>(row * kSwizzleRowBytes + ((2 * column) ^ ((row & 7) << 4)));
 }
 
+// Bytes from `shared`, where a block's dynamic shared memory begins, to the first place for a tile.
+__device__ inline uint32_t BytesToTile(const void* shared) { return (1024 - (SharedAddress(shared) & 1023)) & 1023; }
+
 // ---- mbarriers -----------------------------------------------------------------------------------------------------
 
 __device__ inline void BarrierInit(uint64_t* barrier, uint32_t arrivals) {
@@ -114,14 +117,6 @@ __device__ inline void TmaPrefetch3d(const CUtensorMap* map, int x, int y, int z
 // Ordinary stores to shared memory become visible to wgmma and the copy engine (before the barrier that follows).
 __device__ inline void FenceAsyncProxy() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
-// 16 bytes from global to shared memory in the background, or zeros.
-__device__ inline void CopyAsync16(void* target, const void* source, bool valid) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(SharedAddress(target)), "l"(source),
-               "r"(valid ? 16 : 0)
-               : "memory");
-}
-__device__ inline void CopiesAsyncWait() { asm volatile("cp.async.wait_all;" ::: "memory"); }
-
 // ---- clusters and dependent launches -------------------------------------------------------------------------------
 
 __device__ inline uint32_t ClusterRank() {
@@ -153,8 +148,8 @@ __device__ inline uint32_t MapToBlock(const void* shared, uint32_t block) {
   asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(SharedAddress(shared)), "r"(block));
   return remote;
 }
-// Shared memory into that of another block, whose barrier counts the bytes; a multiple of 16. `target` and `barrier` are
-// addresses of MapToBlock. Stores to `source` need FenceAsyncProxy first.
+// Shared memory into that of another block, whose barrier counts the bytes; a multiple of 16. `target` and `barrier`
+// are addresses of MapToBlock. Stores to `source` need FenceAsyncProxy first.
 __device__ inline void PushToBlock(uint32_t target, const void* source, uint32_t bytes, uint32_t barrier) {
   asm volatile("cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
                    target),
@@ -176,10 +171,10 @@ __device__ __forceinline__ void NamedBarrier(int id, int threads) {
 __device__ __forceinline__ void NamedBarrierArrive(int id, int threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
-// Programmatic dependent launch: waits for the kernel before this one, then lets the one after it start, whose code up to
-// the same place runs beside this one's. Not earlier: kernels that start under one another several deep made a chain of
-// 100 short ones 10 % slower (H200, a batch of one: 0.657 against 0.593 ms). Without the launch attribute it waits for
-// nothing, and before Hopper it does nothing.
+// Programmatic dependent launch: waits for the kernel before this one, then lets the one after it start, whose code up
+// to the same place runs beside this one's. Not earlier: kernels that start under one another several deep made a chain
+// of 100 short ones 10 % slower (H200, a batch of one: 0.657 against 0.593 ms). Without the launch attribute it waits
+// for nothing, and before Hopper it does nothing.
 __device__ inline void WaitForPreviousKernel() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");

@@ -21,7 +21,7 @@ struct Block {
   using L = Layout<kGroups, kColumns>;
 
   __device__ Block(const Parameters& p, uint8_t* shared_memory)
-      : shared(shared_memory + ((1024 - (SharedAddress(shared_memory) & 1023)) & 1023)) {
+      : shared(shared_memory + BytesToTile(shared_memory)) {
     segment = static_cast<int>(blockIdx.x) % p.split;
     row0 = static_cast<int>(blockIdx.x) / p.split * L::kRows;
     column0 = static_cast<int>(blockIdx.y) * kColumns;

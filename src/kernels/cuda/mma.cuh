@@ -1,8 +1,8 @@
 // src/kernels/cuda/mma.cuh
 // SPDX-License-Identifier: Apache-2.0
 //
-// Warp-wide matrix products (mma.sync), their operand loads and asynchronous 16-byte copies: the instructions that
-// every GPU since 8.0 has. One function an instruction.
+// Warp-wide matrix products (mma.sync) and their operand loads: the instructions that every GPU since 8.0 has. One
+// function an instruction.
 //
 // Fragments of m16n8k16, g = lane / 4, t = lane % 4, two neighbouring 16-bit elements a register:
 //   A [16, 16]  a[0]: (g, 2t), a[1]: (g + 8, 2t), a[2]: (g, 2t + 8), a[3]: (g + 8, 2t + 8)
@@ -47,21 +47,6 @@ __device__ inline void LoadMatricesTransposed(uint32_t (&m)[4], uint32_t address
                : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
                : "r"(address)
                : "memory");
-}
-
-// Copies 16 (or 4) bytes to shared memory, zeros if not `valid`: then the source is not read.
-__device__ inline void CopyAsync16(uint32_t target, const void* source, bool valid) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(source), "r"(valid ? 16 : 0)
-               : "memory");
-}
-__device__ inline void CopyAsync4(uint32_t target, const void* source, bool valid) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(target), "l"(source), "r"(valid ? 4 : 0)
-               : "memory");
-}
-__device__ inline void CommitCopies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int kPending>  // until at most that many of the thread's groups are under way
-__device__ inline void WaitForCopies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
 // 2^x in one instruction, relative error 2^-22; -inf gives 0.

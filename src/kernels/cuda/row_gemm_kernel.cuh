@@ -13,6 +13,7 @@
 // W for both, so that half the bytes come from L2, which is what a large product waits for.
 #pragma once
 
+#include "kernels/cuda/async_copies.cuh"
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/row_gemm_epilogue.cuh"
@@ -23,12 +24,6 @@
 namespace ting::cuda {
 
 inline constexpr int kTileBytes = 64 * kSwizzleRowBytes;  // 64 rows of 64 elements
-
-// 4 bytes from global to shared memory in the background.
-__device__ inline void CopyFloatAsync(float* target, const float* source) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(SharedAddress(target)), "l"(source) : "memory");
-}
-__device__ inline void CopyAsyncWait() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
 // What a block works on, and where its shared memory lies.
 template <int kTileN, int kGroups, RowGemmMode kMode>
@@ -50,7 +45,7 @@ struct RowGemmBlock {
     last_segment = kSplit ? rank + 1 : 1 << p.segments_log2;
     first_k = SegmentStart(p, first_segment);
     k_steps = SegmentStart(p, last_segment) - first_k;
-    a = shared + ((1024 - (SharedAddress(shared) & 1023)) & 1023);
+    a = shared + BytesToTile(shared);
     ring = a + (kResident ? k_steps * kTileBytes : 0);
     staging = ring + kTurns * stages * kStageBytes;
     gamma = reinterpret_cast<float*>(staging + (kSplit ? 0 : kGroups * 4 * kRowGemmStaging));
@@ -104,7 +99,9 @@ class Producer {
     if (p_.share > 1) ClusterSync();  // all have barriers
     int ahead = 0;
     if (lane == 0) {
-      LoadNorm();
+      if (Block::kResident && p_.gamma != nullptr) {
+        LoadNorm(block_.gamma, p_.gamma, p_.beta, p_.K, block_.full_norm);
+      }
       ahead = min(block_.Steps(0), block_.stages);
       for (int step = 0; step < ahead; ++step) LoadW(step);
     }
@@ -129,13 +126,6 @@ class Producer {
     __syncwarp();
   }
 
-  __device__ void LoadNorm() const {
-    if (!Block::kResident || p_.gamma == nullptr) return;
-    const uint32_t bytes = static_cast<uint32_t>(p_.K) * 4;
-    BarrierExpect(block_.full_norm, 2 * bytes);
-    BulkLoad(block_.gamma, p_.gamma, block_.full_norm, bytes);
-    BulkLoad(block_.gamma + p_.K, p_.beta, block_.full_norm, bytes);
-  }
   __device__ void Rest(int ahead) {
     WaitForPreviousKernel();
     if (p_.x_f32 == nullptr) {
@@ -336,14 +326,14 @@ class Consumer {
       const int i = tile * kTileN + thread, column = block_.first_tile * kTileN + i;
       if (thread >= kTileN) continue;
       if (p_.bias != nullptr && column < p_.N) {
-        CopyFloatAsync(&block_.bias[i], p_.bias + column);
+        CopyAsync4(&block_.bias[i], p_.bias + column);
       } else {
         block_.bias[i] = 0;
       }
     }
   }
   __device__ void BiasIsThere() const {
-    CopyAsyncWait();
+    WaitForAllCopies();
     NamedBarrier(2 + thread_ / kSharers, kSharers);
   }
   // Barriers are there; false if the block has no rows.
@@ -386,7 +376,8 @@ class Consumer {
     return any;
   }
 
-  // The end of a block of a cluster. Every thread keeps its place: the sums of one thread in all blocks belong together.
+  // The end of a block of a cluster. Every thread keeps its place: the sums of one thread in all blocks belong
+  // together.
   __device__ void FinishSplit(const Epilogue& epilogue, const float (&sum)[kTileN / 2]) const {
     constexpr int kMaxSplit = 8;
     const int split = 1 << p_.segments_log2;

@@ -23,7 +23,7 @@ struct FloatBlock {
 
   __device__ explicit FloatBlock(uint8_t* shared_memory)
       : column0(static_cast<int>(blockIdx.y) * kBlockN),
-        shared(shared_memory + ((1024 - (SharedAddress(shared_memory) & 1023)) & 1023)) {}
+        shared(shared_memory + BytesToTile(shared_memory)) {}
   __device__ uint8_t* Weight(int k, int group) const {
     return shared + (k * kBlockN + group * kGroupN) * kSwizzleRowBytes;
   }

@@ -30,7 +30,7 @@ struct HalfBlock {
   __device__ HalfBlock(const RowGemmParameters& p, uint8_t* shared_memory)
       : tile_rows(p.rows),
         column0(static_cast<int>(blockIdx.y) * kBlockN),
-        shared(shared_memory + ((1024 - (SharedAddress(shared_memory) & 1023)) & 1023)) {}
+        shared(shared_memory + BytesToTile(shared_memory)) {}
   // Tiles of this block that begin before row `limit`.
   __device__ int Tiles(int limit) const {
     const int blocks = static_cast<int>(gridDim.x), all = (limit + tile_rows - 1) / tile_rows;
@@ -152,10 +152,7 @@ class HalfColumns {
       BarrierExpect(block_.FullW(k), kBlockN * kSwizzleRowBytes);
       TmaLoad2d(block_.Weight(k), &p_.w, block_.FullW(k), k * kTileColumns, block_.column0);
     }
-    if (p_.gamma == nullptr) return;
-    BarrierExpect(block_.FullNorm(), 2 * kK * 4);
-    BulkLoad(block_.Gamma(), p_.gamma, block_.FullNorm(), kK * 4);
-    BulkLoad(block_.Gamma() + kK, p_.beta, block_.FullNorm(), kK * 4);
+    if (p_.gamma != nullptr) LoadNorm(block_.Gamma(), p_.gamma, p_.beta, kK, block_.FullNorm());
   }
   // A thread's own column's, which its warpgroup reads.
   __device__ void FetchBias() const {

@@ -10,8 +10,8 @@
 
 namespace ting::cuda {
 
-// LayerNorm of a row that the lanes of a warp hold in `values(i)`, i = lane, lane + 32, …: mean, then the squares around
-// it. Returns (mean, 1 / deviation).
+// LayerNorm of a row that the lanes of a warp hold in `values(i)`, i = lane, lane + 32, …: mean, then the squares
+// around it. Returns (mean, 1 / deviation).
 template <typename Values>
 __device__ inline float2 RowMoments(const Values& values, int D, float eps) {
   const int lane = threadIdx.x % 32;

@@ -10,6 +10,15 @@
 
 namespace ting::cuda {
 
+// gamma and, behind it, beta, of a norm over `width` elements, to shared memory: by one thread; `barrier` counts the
+// bytes.
+__device__ inline void LoadNorm(float* target, const float* gamma, const float* beta, int width, uint64_t* barrier) {
+  const uint32_t bytes = static_cast<uint32_t>(width) * 4;
+  BarrierExpect(barrier, 2 * bytes);
+  BulkLoad(target, gamma, barrier, bytes);
+  BulkLoad(target + width, beta, barrier, bytes);
+}
+
 // Eight lanes share a row, so that a sum over it takes three shuffles for four rows at once (with a row a warp it would
 // be five for one, and shuffles would cost as much as the reads). A lane holds columns 4 * lane + 32 * j.
 struct RowNorm {
