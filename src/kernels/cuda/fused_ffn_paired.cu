@@ -85,15 +85,15 @@ class SliceProducts {
 
  private:
   __device__ __forceinline__ uint64_t NextStage() {
-    BarrierWait(&ring_.full[full_.slot], full_.parity);
-    const uint64_t stage = TileDescriptor(ring_.data + full_.slot * StageBytes(Form::kPaired));
-    full_.Next(ring_.stages, 2);
+    BarrierWait(&ring_.full[full_.place], full_.parity);
+    const uint64_t stage = TileDescriptor(ring_.data + full_.place * StageBytes(Form::kPaired));
+    full_.Forward(ring_.stages, 2);
     return stage;
   }
   // The oldest stage in use has been read.
   __device__ __forceinline__ void Release() {
-    if (lane_ == 0) BarrierArrive(&ring_.empty[used_.slot]);
-    used_.Next(ring_.stages, 2);
+    if (lane_ == 0) BarrierArrive(&ring_.empty[used_.place]);
+    used_.Forward(ring_.stages, 2);
   }
   __device__ __forceinline__ void StartHidden(HiddenAccumulators& h) {
     constexpr int kSteps = kD / 16, kHalfTiles = 2 * (kBoxBytes >> 4);
@@ -118,7 +118,7 @@ class SliceProducts {
   const int group_, lane_;
   HeldInput held_;
   HiddenOperand a_;
-  Cursor full_, used_;  // stages to be waited for and to be released
+  RingPlace full_, used_;  // stages to be waited for and to be released
 };
 
 // Of the 16 rows whose sums a warp of either warpgroup has, each finishes 8.

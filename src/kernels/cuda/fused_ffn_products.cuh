@@ -13,7 +13,7 @@
 //              with the first product of the next chunk issued before the second of this one, so that the tensor cores
 //              have work during the activation; weights through a ring of 32 KB stages
 //   64 rows    and two slices in one block (fused_ffn_paired.cu): as above, but that each warpgroup has a slice
-//   narrow     Tiles of less rows (fused_ffn_split.cu, fused_ffn_unsplit.cu): both warpgroups have the same rows, and
+//   narrow     Tiles of fewer rows (fused_ffn_split.cu, fused_ffn_unsplit.cu): both warpgroups have the same rows, and
 //              products are transposed. Sums are made in the same order as above.
 //   end        each block of a tile finishes some of its rows: it adds the others' sums of them in the order of the
 //              slices, which it reads where they are or, of narrow tiles, has been sent. Of 128 rows and at most two
@@ -58,8 +58,8 @@ __device__ __forceinline__ Place FindPlace(const Arguments& arguments, int tile_
   return place;
 }
 
-__device__ __forceinline__ uint8_t* StageOf(const Ring& ring, int slot) {
-  return ring.data + slot * StageBytes(Form::kWide);
+__device__ __forceinline__ uint8_t* StageOf(const Ring& ring, int place) {
+  return ring.data + place * StageBytes(Form::kWide);
 }
 
 // ---- producer: one thread ------------------------------------------------------------------------------------------
@@ -75,17 +75,17 @@ class Producer {
   __device__ __forceinline__ int Stages() const { return 2 * place_.chunks; }
   __device__ __forceinline__ void LoadUntil(int end) {
     for (; next_ < end && next_ < Stages(); ++next_) {
-      if (next_ >= ring_.stages) BarrierWait(&ring_.empty[cursor_.slot], cursor_.parity ^ 1);
-      BarrierExpect(&ring_.full[cursor_.slot], kStageBytes);
+      if (next_ >= ring_.stages) BarrierWait(&ring_.empty[at_.place], at_.parity ^ 1);
+      BarrierExpect(&ring_.full[at_.place], kStageBytes);
       for (int box = place_.tile; box < kStageBoxes; box += arguments_.sharing) Load(SourceOf(next_, box), box);
-      cursor_.Next(ring_.stages);
+      at_.Forward(ring_.stages, 1);
     }
   }
   // All readers of the last stages have arrived, those of other blocks, too: now this block may end.
   __device__ __forceinline__ void AwaitReaders() {
     for (int i = min(ring_.stages, Stages()); i > 0; --i) {
-      cursor_.Back(ring_.stages);
-      BarrierWait(&ring_.empty[cursor_.slot], cursor_.parity);
+      at_.Back(ring_.stages, 1);
+      BarrierWait(&ring_.empty[at_.place], at_.parity);
     }
   }
   // The weights of all layers exceed L2, and a ring is too short for the latency of memory: all tiles together ask for
@@ -116,8 +116,8 @@ class Producer {
   }
   __device__ __forceinline__ void Load(const Source& source, int box) {
     const CUtensorMap& map = source.second ? arguments_.w2 : arguments_.w1;
-    uint8_t* target = StageOf(ring_, cursor_.slot) + box * kBoxBytes;
-    uint64_t* full = &ring_.full[cursor_.slot];
+    uint8_t* target = StageOf(ring_, at_.place) + box * kBoxBytes;
+    uint64_t* full = &ring_.full[at_.place];
     if (arguments_.sharing == 1) {
       TmaLoad2d(target, &map, full, source.x, source.y);
     } else {
@@ -129,7 +129,7 @@ class Producer {
   const Ring& ring_;
   const Place& place_;
   int next_ = 0;
-  Cursor cursor_;
+  RingPlace at_;
   uint32_t mask_ = 0;
 };
 
@@ -207,8 +207,8 @@ __device__ __forceinline__ void PackChunk(const HiddenAccumulators& h, HiddenOpe
   for (int i = 0; i < 16; ++i) a[i / 4][i % 4] = PackSaturated<T>(h[2 * i], h[2 * i + 1]);
 }
 
-// The warpgroups multiply in turn, so that one has the tensor cores while the other is at its activation. Both await and
-// pass as many turns; the first one begins.
+// The warpgroups multiply in turn, so that one has the tensor cores while the other is at its activation. Both await
+// and pass as many turns; the first one begins.
 class Turns {
  public:
   __device__ __forceinline__ explicit Turns(int group) : group_(group) {
@@ -228,15 +228,15 @@ class Turns {
 // The slice's share of acc = act(X W1^T + b1) W2^T for the 64 rows of a warpgroup; `after_first` is called when this
 // warp needs X no more and only the last product is left. Returns where the last stage was.
 template <typename T, Activation kActivation, typename AfterFirst>
-__device__ __forceinline__ Cursor MultiplyRows(float (&acc)[128], const Arguments& arguments, const Ring& ring,
-                                               const Place& place, const uint8_t* group_x, const float* bias, int warp,
-                                               int lane, const AfterFirst& after_first) {
+__device__ __forceinline__ RingPlace MultiplyRows(float (&acc)[128], const Arguments& arguments, const Ring& ring,
+                                                  const Place& place, const uint8_t* group_x, const float* bias,
+                                                  int warp, int lane, const AfterFirst& after_first) {
   const uint64_t x = TileDescriptor(group_x);
   const float* lane_bias = bias + 2 * (lane % 4);
-  Cursor cursor;
-  const auto wait = [&] { BarrierWait(&ring.full[cursor.slot], cursor.parity); };
-  const auto release = [&](int slot) {  // to every block that fills this slot
-    if (lane < arguments.sharing) BarrierArriveRemote(&ring.empty[slot], place.slice + lane * arguments.split);
+  RingPlace at;
+  const auto wait = [&] { BarrierWait(&ring.full[at.place], at.parity); };
+  const auto release = [&](int stage) {  // to every block that fills it
+    if (lane < arguments.sharing) BarrierArriveRemote(&ring.empty[stage], place.slice + lane * arguments.split);
   };
   HeldInput held;
   HoldInput(group_x, warp, lane, held);
@@ -248,40 +248,40 @@ __device__ __forceinline__ Cursor MultiplyRows(float (&acc)[128], const Argument
   const Turns turns(warp / 4);
   turns.Await();
   wait();
-  IssueFirst<T>(h, held, x, TileDescriptor(StageOf(ring, cursor.slot)));
+  IssueFirst<T>(h, held, x, TileDescriptor(StageOf(ring, at.place)));
   WgmmaWait<0>();
   WgmmaHold(h);
   turns.Pass(place.chunks == 1);
-  release(cursor.slot);
-  cursor.Next(ring.stages);
+  release(at.place);
+  at.Forward(ring.stages, 1);
   ActivateChunk<kActivation>(h, lane_bias);
   PackChunk<T>(h, a);
   for (int chunk = 1; chunk < place.chunks; ++chunk) {
     turns.Await();
     wait();
-    IssueFirst<T>(h, held, x, TileDescriptor(StageOf(ring, cursor.slot)));
-    const int first_slot = cursor.slot;
-    cursor.Next(ring.stages);
+    IssueFirst<T>(h, held, x, TileDescriptor(StageOf(ring, at.place)));
+    const int first_stage = at.place;
+    at.Forward(ring.stages, 1);
     wait();
-    IssueSecond<T>(acc, a, TileDescriptor(StageOf(ring, cursor.slot)));
+    IssueSecond<T>(acc, a, TileDescriptor(StageOf(ring, at.place)));
     WgmmaWait<1>();
     WgmmaHold(h);
     turns.Pass(chunk + 1 == place.chunks);
-    release(first_slot);
+    release(first_stage);
     ActivateChunk<kActivation>(h, lane_bias + chunk * kChunk);
     WgmmaWait<0>();
     WgmmaHold(acc);
-    release(cursor.slot);
-    cursor.Next(ring.stages);
+    release(at.place);
+    at.Forward(ring.stages, 1);
     PackChunk<T>(h, a);  // not before: operands of a running product must not be written, or ptxas serialises all
   }
   wait();
-  IssueSecond<T>(acc, a, TileDescriptor(StageOf(ring, cursor.slot)));
+  IssueSecond<T>(acc, a, TileDescriptor(StageOf(ring, at.place)));
   after_first();
   WgmmaWait<0>();
   WgmmaHold(acc);
-  release(cursor.slot);
-  return cursor;
+  release(at.place);
+  return at;
 }
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL

@@ -6,24 +6,11 @@
 #pragma once
 
 #include "kernels/cuda/fused_ffn_rows.cuh"
+#include "kernels/cuda/ring_place.cuh"
 
 namespace ting::cuda::ffn {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-
-// A stage of the ring and the parity of its use; producer and consumers walk alike.
-struct Cursor {
-  int slot = 0;
-  uint32_t parity = 0;
-  __device__ __forceinline__ void Next(int stages, int step = 1) {
-    slot += step;
-    if (slot >= stages) slot -= stages, parity ^= 1;
-  }
-  __device__ __forceinline__ void Back(int stages, int step = 1) {
-    slot -= step;
-    if (slot < 0) slot += stages, parity ^= 1;
-  }
-};
 
 struct Ring {
   uint64_t* full;
@@ -65,7 +52,7 @@ class GroupProducer {
         group_(group),
         count_(Order::Count(place)),
         slots_(ring.stages / 2),
-        cursor_{group, 0} {}
+        at_{group, 0} {}
 
   // As many as there is room for.
   __device__ __forceinline__ void LoadFirst() { LoadUntil(min(slots_, count_)); }
@@ -90,13 +77,13 @@ class GroupProducer {
   __device__ __forceinline__ void LoadUntil(int end) {
 #pragma unroll 1
     for (; next_ < end; ++next_) {
-      uint64_t* full = &ring_.full[cursor_.slot];
-      if (next_ >= slots_) BarrierWait(&ring_.empty[cursor_.slot], cursor_.parity ^ 1);
+      uint64_t* full = &ring_.full[at_.place];
+      if (next_ >= slots_) BarrierWait(&ring_.empty[at_.place], at_.parity ^ 1);
       BarrierExpect(full, kStageBytes);
       const WeightBox box = Order::BoxOf(place_, group_, next_);
-      TmaLoad3d(ring_.data + cursor_.slot * kStageBytes, box.second ? &arguments_.w2 : &arguments_.w1, full, 0, box.row,
+      TmaLoad3d(ring_.data + at_.place * kStageBytes, box.second ? &arguments_.w2 : &arguments_.w1, full, 0, box.row,
                 box.tile);
-      cursor_.Next(ring_.stages, 2);
+      at_.Forward(ring_.stages, 2);
     }
   }
 
@@ -105,11 +92,11 @@ class GroupProducer {
   const Place& place_;
   const int group_, count_, slots_;
   int next_ = 0;
-  Cursor cursor_;
+  RingPlace at_;
 };
 
-// Inits the barriers of the ring and of the vectors, which have an arrival of each lane of two warps, and `others` behind
-// that one; asks for the vectors of `place`. All threads of the block return together.
+// Inits the barriers of the ring and of the vectors, which have an arrival of each lane of two warps, and `others`
+// behind that one; asks for the vectors of `place`. All threads of the block return together.
 __device__ __forceinline__ void StartBlock(const Arguments& arguments, const Ring& ring, const Place& place,
                                            uint64_t* vectors_barrier, int others, float* vectors, int warp, int lane) {
   constexpr int kReaders = 4;         // warps of a stage

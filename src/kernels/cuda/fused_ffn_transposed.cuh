@@ -54,8 +54,8 @@ class TransposedSteps {
   }
   // The oldest stage in use has been read.
   __device__ __forceinline__ void Release() {
-    if (lane_ == 0) BarrierArrive(&ring_.empty[used_.slot]);
-    used_.Next(ring_.stages, 2);
+    if (lane_ == 0) BarrierArrive(&ring_.empty[used_.place]);
+    used_.Forward(ring_.stages, 2);
   }
   // Of the rows [kFirst, kLast) of a tile, in eights. A thread holds hidden units lane / 4 and 8 further on, of rows
   // 2 * (lane % 4) and the next one in every 8.
@@ -87,9 +87,9 @@ class TransposedSteps {
  private:
   // 128 of the depth: the weights of the next stage by `rows`.
   __device__ __forceinline__ void Multiply(Sums& sums, uint64_t rows, bool accumulate) {
-    BarrierWait(&ring_.full[full_.slot], full_.parity);
-    const uint64_t weights = TileDescriptor(ring_.data + full_.slot * 2 * kBoxBytes);
-    full_.Next(ring_.stages, 2);
+    BarrierWait(&ring_.full[full_.place], full_.parity);
+    const uint64_t weights = TileDescriptor(ring_.data + full_.place * 2 * kBoxBytes);
+    full_.Forward(ring_.stages, 2);
     WgmmaFence();
 #pragma unroll
     for (int k = 0; k < 8; ++k) {
@@ -103,7 +103,7 @@ class TransposedSteps {
   const uint64_t x_;
   const float* const bias_;
   const int warp_, lane_;
-  Cursor full_, used_;  // stages to be waited for and to be released
+  RingPlace full_, used_;  // stages to be waited for and to be released
 };
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL

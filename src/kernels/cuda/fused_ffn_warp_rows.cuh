@@ -40,14 +40,14 @@ struct WarpExchange {
 // Rows of a split tile are stored in place of the last stages, which both warpgroups must have read; others in place of
 // X. `last` is the last stage.
 __device__ __forceinline__ WarpExchange FindWarpExchange(const Arguments& arguments, const Ring& ring, uint8_t* x_tiles,
-                                                         uint64_t* barriers, Cursor last, int warp) {
+                                                         uint64_t* barriers, RingPlace last, int warp) {
   float* x = reinterpret_cast<float*>(x_tiles + warp * kWarpRowsBytes);
   WarpExchange exchange{{}, {x, nullptr, 0}, x, barriers + warp, barriers + kWarps + warp};
   if (arguments.split == 1) return exchange;
   const auto room = [&](int back) {
     last.Back(ring.stages, back);
-    uint8_t* rows = StageOf(ring, last.slot) + warp % 4 * kWarpRowsBytes;
-    return WarpRoom{reinterpret_cast<float*>(rows), &ring.empty[last.slot], last.parity};
+    uint8_t* rows = StageOf(ring, last.place) + warp % 4 * kWarpRowsBytes;
+    return WarpRoom{reinterpret_cast<float*>(rows), &ring.empty[last.place], last.parity};
   };
   exchange.own = room(1 - warp / 4);
   exchange.sent = room(2);

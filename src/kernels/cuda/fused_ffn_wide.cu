@@ -108,8 +108,8 @@ __device__ __forceinline__ void MultiplyAndFinish(const Arguments& arguments, co
   };
   float acc[128];
   const uint8_t* group_x = x_tiles + group * StageBytes(Form::kWide);
-  const Cursor last = MultiplyRows<T, kActivation>(acc, arguments, ring, place, group_x, vectors + kB1, warp, lane,
-                                                   after_first);
+  const RingPlace last = MultiplyRows<T, kActivation>(acc, arguments, ring, place, group_x, vectors + kB1, warp, lane,
+                                                      after_first);
   if (WarpsFinish(arguments)) {
     if (arguments.split == 1) NamedBarrier(2 + group, 128);
     const WarpExchange own = FindWarpExchange(arguments, ring, x_tiles, warp_barriers, last, warp);
