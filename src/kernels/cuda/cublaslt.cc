@@ -194,8 +194,7 @@ struct CublasLt::Choice {
 };
 
 TuningProduct TuningProductOf(const MatrixProduct& p) {
-  const char* type = p.operands == DType::kF16 ? "f16" : p.operands == DType::kBF16 ? "bf16" : p.tf32 ? "tf32" : "f32";
-  return {"cublaslt", type, p.N, p.K, "float"};
+  return {"cublaslt", std::string(p.tf32 ? "tf32" : DTypeName(p.operands)), p.N, p.K, "float"};
 }
 
 CublasLt::CublasLt(TuningTable* tuning) : tuning_(tuning) {}

@@ -22,7 +22,7 @@ namespace ting::cuda {
 
 // A block multiplies 64 * groups rows by `columns` columns of one segment of K. The blocks of a tile are a cluster.
 struct LongProductConfig {
-  int groups = 2;     // of warps; 1, 2
+  int groups = 2;     // warpgroups: 1, 2
   int columns = 256;  // 128; with two groups 256, too
   int split = 2;      // 1, 2, 3: clusters of more do not fill the device
 };
