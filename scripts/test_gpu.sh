@@ -7,8 +7,8 @@
 #   scripts/test_gpu.sh                    builds build/cuda and runs everything
 #   scripts/test_gpu.sh --minimal          the same with a compiler, CMake and CUDA alone (TING_MINIMAL); installs nothing
 #   scripts/test_gpu.sh --built DIR        runs the test programs that lie in DIR
-#   scripts/test_gpu.sh … --sanitize TOOL  under compute-sanitizer (memcheck, racecheck or initcheck): of many cases alike
-#                                          one in EVERY (11), in JOBS processes at once, TIMEOUT_S (540) for each
+#   scripts/test_gpu.sh … --sanitize TOOL  under compute-sanitizer (memcheck, racecheck or initcheck): each test by itself, JOBS
+#                                          at once, of many cases alike one in EVERY (41), TIMEOUT_S (500) for each
 # COMMIT names the commit where git cannot.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -43,41 +43,58 @@ else
   mapfile -t programs < <(find "$tests" -type f -executable \( -path '*/kernels/cuda/*_test' -o -name '*_cuda_test' \) | sort)
 fi
 
+export tool logs
 logs=$(mktemp -d)
-# run PROGRAM SHARD SHARDS: one part of a program's tests; its log, and "ok" or "FAILED" beside it.
+# run PROGRAM TEST: tests of that name; their log, and "ok" or "FAILED" beside it.
 run() {
-  local log filter='-*Bench*' command=("$1")
-  log=$logs/$(basename "$1").$2
+  local log command=("$1")
+  log=$logs/$(basename "$1").$(tr -c 'A-Za-z0-9\n' _ <<<"$2")
   if [[ -n $tool ]]; then
     command=(compute-sanitizer --tool "$tool" --error-exitcode 9 "$1")
-    export TING_TEST_EVERY=${EVERY:-11}
+    export TING_TEST_EVERY=${EVERY:-41}
+    [[ $tool == racecheck ]] && export TING_TEST_PAIRS=0
   fi
-  GTEST_SHARD_INDEX=$2 GTEST_TOTAL_SHARDS=$3 timeout -k 5 "${TIMEOUT_S:-540}" \
-    "${command[@]}" --gtest_brief=1 --gtest_filter="$filter" >"$log" 2>&1 && echo ok >"$log.verdict" ||
+  timeout -k 5 "${TIMEOUT_S:-500}" "${command[@]}" --gtest_brief=1 --gtest_filter="$2" >"$log" 2>&1 && echo ok >"$log.verdict" ||
     echo "FAILED ($?)" >"$log.verdict"
 }
 export -f run
-export logs tool
-
-# Alone, one after the other; under a sanitizer, in parts that run side by side.
-shards=1 side_by_side=1
-[[ -n $tool ]] && shards=4 side_by_side=${JOBS:-$(nproc)}
-for shard in $(seq 0 $((shards - 1))); do
-  for program in "${programs[@]}"; do echo "$program $shard $shards"; done
-done | xargs -P "$side_by_side" -L 1 bash -c 'run "$@"' run
+# "PROGRAM TEST" lines: a sanitizer gets each test in a process of its own, and no benchmarks.
+list() {
+  for program in "${programs[@]}"; do
+    if [[ -z $tool ]]; then
+      echo "$program -*Bench*"
+    else
+      "$program" --gtest_list_tests --gtest_filter='-*Bench*' |
+        awk -v program="$program" '/^[^ ].*\./ { suite = $1 } /^ / { print program, suite $1 }'
+    fi
+  done
+}
+side_by_side=1
+[[ -n $tool ]] && side_by_side=${JOBS:-$(nproc)}
+list | xargs -P "$side_by_side" -L 1 bash -c 'run "$@"' run
 
 failed=0
 summary=""
 for log in "$logs"/*.verdict; do
   verdict=$(cat "$log")
   log=${log%.verdict}
+  # A sanitizer's word for a test that has nothing to do with a GPU.
+  if grep -q "before first instrumented API call" "$log"; then verdict=ok; fi
   if [[ $verdict != ok ]]; then
     failed=1
     echo "== $(basename "$log")"
     grep -v "^\[ *\(OK\|RUN\)" "$log" | head -40
   fi
   line=$(grep -E "^\[  PASSED|tests? ran|ERROR SUMMARY|RACECHECK SUMMARY" "$log" | tr '\n' ' ' | cut -c1-160 || true)
-  summary+="| $(basename "$log" .0) | $verdict | $line |"$'\n'
+  if [[ -z $tool ]]; then
+    summary+="| $(basename "$log" .__Bench_) | $verdict | $line |"$'\n'
+  elif [[ $verdict != ok ]]; then
+    summary+="| $(basename "$log") | $verdict | $line |"$'\n'
+  fi
+  echo "$verdict" >"$log.verdict"
+done
+for program in ${tool:+"${programs[@]##*/}"}; do
+  summary+="| $program | $(cat "$logs/$program".*.verdict | grep -c '^ok$') of $(ls "$logs/$program".*.verdict | wc -l) tests ok | |"$'\n'
 done
 rm -rf "$logs"
 

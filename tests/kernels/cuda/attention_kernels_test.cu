@@ -4,7 +4,7 @@
 // Self and cross attention against loops in f64, on shapes around the tiles (32 and 64 rows, 32 to 128 keys), with
 // all masks; a sequence alone against the same one in a batch, bit by bit; nothing written beyond the rows.
 #include "tests/kernels/cuda/attention_problems.h"
-#include "tests/kernels/cuda/take_case.h"
+#include "tests/support/take_case.h"
 
 namespace ting::cuda {
 namespace {

@@ -7,7 +7,7 @@
 #include <memory>
 
 #include "tests/kernels/cuda/conv_pair_testing.h"
-#include "tests/kernels/cuda/take_case.h"
+#include "tests/support/take_case.h"
 
 namespace ting::cuda {
 namespace {
