@@ -91,7 +91,8 @@ TEST(FusedFfn, EveryCutAndLengthMatchesAndBitsDependOnSplitAlone) {
         const std::vector<float> y = RunRows(ffn, x, rows, rows + padding, config);
         Compare(y, expected, Name(config) + " rows " + std::to_string(rows));
         const auto [first, added] = bits.emplace(config.split, y);
-        EXPECT_EQ(std::memcmp(first->second.data(), y.data(), y.size() * 4), 0) << Name(config) << " rows " << rows;
+        const size_t common = std::min(first->second.size(), y.size());
+        EXPECT_EQ(std::memcmp(first->second.data(), y.data(), common * 4), 0) << Name(config) << " rows " << rows;
         if (HasFatalFailure() || ::testing::Test::HasFailure()) return;
       }
     }
