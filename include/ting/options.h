@@ -28,7 +28,7 @@ struct RecognizerOptions {
   // "cpu"; "cuda" or "cuda:N": an NVIDIA GPU; "ref": plain loops on the CPU, slow, the oracle.
   std::string device = "cpu";
   std::optional<Precision> precision;  // none: what the engine file holds, f32 for a checkpoint
-  int num_threads = 0;                 // 0: as many as there are cores
+  int num_threads = 0;                 // 0: on the CPU as many as there are cores; beside a GPU two
   // GPU: products are summed in one order whatever the batch, so that an utterance's bits do not depend on it. (Its
   // text never should; the CPU always works so.)
   bool batch_invariant = false;

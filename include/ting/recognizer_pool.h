@@ -18,6 +18,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <cstddef>
 #include <deque>
 #include <future>
 #include <limits>
@@ -37,7 +38,10 @@
 namespace ting {
 
 struct PoolOptions {
-  int lanes = 0;  // of each device; 0: one on the CPU, eight on a GPU
+  // Of each device. 0: eight on a GPU; on the CPU one a thread, but 16 at most, since each needs memory of its own.
+  int lanes = 0;
+  // How many batches will come, at most. On the CPU there are no more lanes than that, and each has more threads.
+  size_t max_batches = std::numeric_limits<size_t>::max();
 };
 
 // A batch is closed before it would hold more; a longer recording is a batch of its own.
@@ -63,11 +67,13 @@ class RecognizerPool {
  public:
   struct Lane {
     std::unique_ptr<Recognizer> recognizer;
-    std::string device;  // lanes of the same name are lost together
+    std::string device;   // lanes of the same name are lost together
+    int num_threads = 1;  // that the recogniser computes with
   };
 
-  // `options.device` may name several GPUs: "cuda:0,1", or "cuda:all". The model is read once for all of them. Where
-  // several lanes share the CPU and no number of threads is asked for, each gets its share of the cores.
+  // `options.device` may name several GPUs: "cuda:0,1", or "cuda:all". The model is read once for all of them.
+  // `options.num_threads` is what all lanes on the CPU have together, each its share and one at least; it is of each
+  // lane on a GPU.
   static Result<std::unique_ptr<RecognizerPool>> Load(const std::string& path, const RecognizerOptions& options,
                                                       const PoolOptions& pool);
   // Of recognisers that exist: one at least, of the same model.
@@ -80,6 +86,7 @@ class RecognizerPool {
   const ModelInfo& info() const { return lanes_[0].recognizer->info(); }
   int num_lanes() const { return static_cast<int>(lanes_.size()); }
   int num_devices() const { return static_cast<int>(num_devices_); }
+  int num_threads() const;  // of all lanes together
   // Batches that can be under way: one in each lane, and one that waits for it.
   int capacity() const { return 2 * num_lanes(); }
 

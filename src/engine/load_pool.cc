@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "base/status_macros.h"
+#include "engine/cpu_lanes.h"
 #include "engine/u2_recognizer.h"
 #include "ting/recognizer_pool.h"
 
@@ -18,21 +19,28 @@ namespace {
 constexpr int kGpuLanes = 8;
 constexpr int kMaxLanes = 64;
 
-int NumThreads(const RecognizerOptions& options, int lanes) {
-  if (options.num_threads != 0 || lanes == 1) return options.num_threads;
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / lanes);
+using Lanes = std::vector<RecognizerPool::Lane>;
+
+Status AddCpuLanes(const std::shared_ptr<const U2Model>& model, RecognizerOptions options, const PoolOptions& pool,
+                   Lanes* lanes) {
+  TING_RETURN_IF_ERROR(CheckThreads(options));
+  const auto cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  for (const int threads : ThreadsOfCpuLanes(options.num_threads > 0 ? options.num_threads : cores, pool)) {
+    options.num_threads = threads;
+    TING_ASSIGN_OR_RETURN(auto recognizer, U2Recognizer::Create(model, options));
+    lanes->push_back({std::move(recognizer), options.device, threads});
+  }
+  return Status();
 }
 
-// `count` lanes on one device.
-Status AddLanes(const std::shared_ptr<const U2Model>& model, const RecognizerOptions& options, int count,
-                std::vector<RecognizerPool::Lane>* lanes) {
-  std::unique_ptr<Recognizer> recognizer;
-  TING_ASSIGN_OR_RETURN(recognizer, U2Recognizer::Create(model, options));
-  lanes->push_back({std::move(recognizer), options.device});
-  Recognizer& first = *lanes->back().recognizer;
+Status AddGpuLanes(const std::shared_ptr<const U2Model>& model, const RecognizerOptions& options, int count,
+                   Lanes* lanes) {
+  TING_ASSIGN_OR_RETURN(auto first, U2Recognizer::Create(model, options));
+  const int threads = first->num_threads();
+  lanes->push_back({std::move(first), options.device, threads});
   for (int i = 1; i < count; ++i) {
-    TING_ASSIGN_OR_RETURN(recognizer, first.Clone());
-    lanes->push_back({std::move(recognizer), options.device});
+    TING_ASSIGN_OR_RETURN(auto recognizer, lanes->back().recognizer->Clone());
+    lanes->push_back({std::move(recognizer), options.device, threads});
   }
   return Status();
 }
@@ -47,15 +55,14 @@ Result<std::unique_ptr<RecognizerPool>> RecognizerPool::Load(const std::string& 
   try {
     TING_ASSIGN_OR_RETURN(const std::vector<std::string> devices, ExpandDevices(options.device));
     const bool gpu = devices[0].starts_with("cuda");
-    const int count = pool.lanes > 0 ? pool.lanes : gpu ? kGpuLanes : 1;
     TING_ASSIGN_OR_RETURN(U2Model loaded, LoadU2ModelFor(devices[0], path, options.precision));
     const auto model = std::make_shared<const U2Model>(std::move(loaded));
     RecognizerOptions one = options;
-    if (!gpu) one.num_threads = NumThreads(options, count);
-    std::vector<Lane> lanes;
+    Lanes lanes;
     for (const std::string& device : devices) {
       one.device = device;
-      TING_RETURN_IF_ERROR(AddLanes(model, one, count, &lanes));
+      TING_RETURN_IF_ERROR(gpu ? AddGpuLanes(model, one, pool.lanes > 0 ? pool.lanes : kGpuLanes, &lanes)
+                               : AddCpuLanes(model, one, pool, &lanes));
     }
     return std::make_unique<RecognizerPool>(std::move(lanes));
   } catch (const std::bad_alloc&) {

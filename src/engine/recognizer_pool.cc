@@ -146,9 +146,15 @@ Result<std::unique_ptr<RecognizerPool>> RecognizerPool::Clone() const {
   std::vector<Lane> lanes;
   for (const Lane& lane : lanes_) {
     TING_ASSIGN_OR_RETURN(auto recognizer, lane.recognizer->Clone());
-    lanes.push_back({std::move(recognizer), lane.device});
+    lanes.push_back({std::move(recognizer), lane.device, lane.num_threads});
   }
   return std::make_unique<RecognizerPool>(std::move(lanes));
+}
+
+int RecognizerPool::num_threads() const {
+  int threads = 0;
+  for (const Lane& lane : lanes_) threads += lane.num_threads;
+  return threads;
 }
 
 std::vector<Status> RecognizerPool::Losses() const {

@@ -70,6 +70,11 @@ int NumThreads(const RecognizerOptions& options) {
 
 }  // namespace
 
+Status CheckThreads(const RecognizerOptions& options) {
+  if (options.num_threads >= 0 && options.num_threads <= 1024) return Status();
+  return InvalidArgument("{} threads; use 1 to 1024, or 0 for one a core", options.num_threads);
+}
+
 Result<std::unique_ptr<U2Recognizer>> U2Recognizer::Create(std::shared_ptr<const U2Model> model,
                                                            const RecognizerOptions& options) {
   return Create(std::move(model), nullptr, options);
@@ -78,9 +83,7 @@ Result<std::unique_ptr<U2Recognizer>> U2Recognizer::Create(std::shared_ptr<const
 Result<std::unique_ptr<U2Recognizer>> U2Recognizer::Create(std::shared_ptr<const U2Model> model,
                                                            std::shared_ptr<Device> device,
                                                            const RecognizerOptions& options) {
-  if (options.num_threads < 0 || options.num_threads > 1024) {
-    return InvalidArgument("{} threads; use 1 to 1024, or 0 for one a core", options.num_threads);
-  }
+  TING_RETURN_IF_ERROR(CheckThreads(options));
   const ModelInfo& info = model->info;
   const FbankOptions features{info.sample_rate_hz, info.num_mel_bins, static_cast<float>(model->frame_length_ms),
                               static_cast<float>(info.frame_shift_ms)};

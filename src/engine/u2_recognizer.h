@@ -28,6 +28,9 @@ struct TokenHypothesis {
   double score = 0, ctc_score = 0, attention_score = 0, confidence = 0;
 };
 
+// Whether there can be so many threads.
+Status CheckThreads(const RecognizerOptions& options);
+
 class U2Recognizer : public Recognizer {
  public:
   static Result<std::unique_ptr<U2Recognizer>> Create(std::shared_ptr<const U2Model> model,
@@ -36,6 +39,7 @@ class U2Recognizer : public Recognizer {
   static Result<std::unique_ptr<U2Recognizer>> Create(std::shared_ptr<const U2Model> model,
                                                       std::shared_ptr<Device> device, const RecognizerOptions& options);
 
+  int num_threads() const { return pool_.num_threads(); }
   const ModelInfo& info() const override { return model_->info; }
   Result<std::unique_ptr<Recognizer>> Clone() override;
   std::vector<RecognitionResult> Recognize(std::span<const Audio> batch, const DecodeOptions& options,

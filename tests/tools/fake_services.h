@@ -150,14 +150,14 @@ class ToolTest : public ::testing::Test {
     };
     services_.load_pool = [this](const std::string& path, const RecognizerOptions& options,
                                  const PoolOptions& pool) -> Result<std::unique_ptr<RecognizerPool>> {
-      load_options_ = options;
+      load_options_ = options, pool_options_ = pool;
       if (path == "missing") return NotFound("no such model");
       const std::vector<std::string> devices =
           options.device == "cuda:0,1" ? std::vector<std::string>{"cuda:0", "cuda:1"} : std::vector{options.device};
       std::vector<RecognizerPool::Lane> lanes;
       for (const std::string& device : devices) {
         for (int i = 0; i < std::max(pool.lanes, 1); ++i) {
-          lanes.push_back({std::make_unique<FakeRecognizer>(&log_, device), device});
+          lanes.push_back({std::make_unique<FakeRecognizer>(&log_, device), device, std::max(options.num_threads, 1)});
         }
       }
       return std::make_unique<RecognizerPool>(std::move(lanes));
@@ -236,6 +236,7 @@ class ToolTest : public ::testing::Test {
   std::ostringstream out_, err_;
   FakeLog log_;                     // its recognisers are gone when Ting returns
   RecognizerOptions load_options_;  // of the last load
+  PoolOptions pool_options_;        // of the last pool
   ReadAudioOptions read_options_;   // of the last recording (its reader thread has ended when Ting returns)
 };
 

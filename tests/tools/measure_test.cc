@@ -48,6 +48,8 @@ TEST_F(MeasureTest, BenchPrintsOneJsonLine) {
   EXPECT_EQ(json["utterances"], 3);
   EXPECT_EQ(json["batch"], 2);
   EXPECT_EQ(json["lanes"], 1);
+  EXPECT_EQ(json["threads"], 1);
+  EXPECT_EQ(pool_options_.lanes, 1);
   // The fake says 8 ms a call, and there are two calls for three recordings.
   EXPECT_NEAR(json["stage_ms_per_utterance"]["encoder"].get<double>(), 16.0 / 3, 1e-9);
 }
@@ -59,9 +61,14 @@ TEST_F(MeasureTest, SeveralLanesMeasureTheSame) {
   const auto json = nlohmann::json::parse(out_.str(), nullptr, false);
   ASSERT_TRUE(json.is_object()) << out_.str();
   EXPECT_EQ(json["lanes"], 4);
+  EXPECT_EQ(json["threads"], 4);
   EXPECT_NEAR(json["stage_ms_per_utterance"]["encoder"].get<double>(), 8, 1e-9);
   EXPECT_EQ(Ting({"eval", "-m", "fake", "--data", list, "--modes", "greedy", "--lanes", "3", "-o", Path("out")}), 0);
   EXPECT_EQ(Read(Path("out/greedy.b1.hyp")), "u1 甚至出现\nu2 交易\nu3 情况\n");
+  EXPECT_EQ(Ting({"eval", "-m", "fake", "--data", list, "--modes", "greedy", "--lanes", "0"}), 0);
+  EXPECT_EQ(pool_options_.lanes, 0);  // the device's own number
+  EXPECT_EQ(Ting({"eval", "-m", "fake", "--data", list, "--modes", "greedy"}), 0);
+  EXPECT_EQ(pool_options_.lanes, 1);
 }
 
 TEST_F(MeasureTest, BenchTimesStagesWithoutAudio) {

@@ -10,6 +10,7 @@
 namespace ting::testing {
 namespace {
 
+using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -173,9 +174,45 @@ TEST_F(ManyRecordings, AnInterruptKeepsWhatIsDone) {
 }
 
 TEST_F(ManyRecordings, SeveralLanesKeepTheOrder) {
-  EXPECT_EQ(Ting({"transcribe", "-m", "fake", Path("d"), "--batch", "2", "--lanes", "4"}), 0);
+  EXPECT_EQ(Ting({"transcribe", "-m", "fake", Path("d"), "--batch", "8", "--lanes", "4"}), 0);
   EXPECT_EQ(out_.str(), all_);
-  EXPECT_EQ(log_.batch_sizes.size(), 30U);
+  EXPECT_EQ(log_.batch_sizes.size(), 34U);  // 26 of two recordings, and the last eight by themselves
+  EXPECT_EQ(Ting({"transcribe", "-m", "fake", Path("d"), "--batch", "8", "--lanes", "4", "--device", "cuda"}), 0);
+  EXPECT_EQ(out_.str(), all_);
+  EXPECT_EQ(log_.batch_sizes.size(), 8U);
+}
+
+TEST_F(ManyRecordings, OfACpuNoLaneTakesMoreThanHalfItsShareOfTheRest) {
+  std::vector<std::string> arguments = {"transcribe", "-m", "fake", "--batch", "8", "-o", Path("out")};
+  for (int i = 0; i < 9; ++i) arguments.push_back(Path("d/" + std::to_string(100 + i) + ".wav"));
+  const auto sizes = [&](const std::string& lanes, const std::string& device) {
+    auto with = arguments;
+    with.insert(with.end(), {"--lanes", lanes, "--device", device});
+    EXPECT_EQ(Ting(with), 0) << err_.str();
+    EXPECT_EQ(Read(Path("out")), all_.substr(0, 9 * 4));
+    std::sort(log_.batch_sizes.rbegin(), log_.batch_sizes.rend());  // lanes begin in any order
+    return log_.batch_sizes;
+  };
+  EXPECT_THAT(sizes("1", "cpu"), ElementsAre(8, 1));
+  EXPECT_THAT(sizes("2", "cpu"), ElementsAre(3, 2, 1, 1, 1, 1));
+  EXPECT_THAT(sizes("2", "ref"), ElementsAre(3, 2, 1, 1, 1, 1));
+  EXPECT_THAT(sizes("16", "cpu"), ElementsAre(1, 1, 1, 1, 1, 1, 1, 1, 1));
+  EXPECT_THAT(sizes("2", "cuda"), ElementsAre(8, 1));
+}
+
+TEST_F(ManyRecordings, ThePoolKnowsHowManyBatchesAreLeft) {
+  EXPECT_EQ(Ting({"transcribe", "-m", "fake", Path("d/100.wav")}), 0);
+  EXPECT_EQ(pool_options_.lanes, 0);  // the device's own number
+  EXPECT_EQ(pool_options_.max_batches, 1U);
+  const std::vector<std::string> resume = {"transcribe", "-m", "fake",      Path("d"), "--format",
+                                           "kaldi",      "-o", Path("out"), "--resume"};
+  EXPECT_EQ(Ting(resume), 0);
+  EXPECT_EQ(pool_options_.max_batches, 60U);
+  const std::string whole = Read(Path("out"));
+  Write("out", whole.substr(0, whole.size() - 12));  // the last line and half of the one before
+  EXPECT_EQ(Ting(resume), 0);
+  EXPECT_EQ(pool_options_.max_batches, 2U);
+  EXPECT_EQ(Read(Path("out")), whole);
 }
 
 TEST_F(ManyRecordings, ALostDeviceLosesNoRecording) {
@@ -210,6 +247,19 @@ TEST_F(TranscribeTest, ABatchHoldsSoManySecondsAtMost) {
   EXPECT_EQ(Ting({"transcribe", "-m", "fake", Path("d"), "--batch", "8", "--batch-seconds", "3", "-o", Path("out")}),
             0);
   EXPECT_THAT(log_.batch_sizes, ElementsAre(2, 1, 1, 1));
+}
+
+TEST_F(TranscribeTest, TheLanesOfACpuShareTheSeconds) {
+  for (const char* name : {"a", "b", "c", "d", "e", "f", "g", "h"}) {
+    Write(std::string("d/") + name + ".wav", std::string(16000, 'x'));
+  }
+  std::vector<std::string> arguments = {"transcribe",      "-m",  "fake", Path("d"),   "--batch", "8",
+                                        "--batch-seconds", "3.5", "-o",   Path("out"), "--lanes", "2"};
+  EXPECT_EQ(Ting(arguments), 0);
+  EXPECT_THAT(log_.batch_sizes, Each(1));
+  arguments[6 + 1] = "4";
+  EXPECT_EQ(Ting(arguments), 0);
+  EXPECT_EQ(*std::max_element(log_.batch_sizes.begin(), log_.batch_sizes.end()), 2);
 }
 
 TEST_F(TranscribeTest, OptionsReachTheModel) {
@@ -275,6 +325,8 @@ TEST_F(TranscribeTest, WhatCannotWorkIsRefusedBeforeTheModelIsLoaded) {
   const std::string wav = Write("a.wav", "x");
   EXPECT_EQ(Ting({"transcribe", "-m", "missing", wav}), 1);
   EXPECT_EQ(err_.str(), "ting: missing: no such model\n");
+  EXPECT_EQ(Ting({"transcribe", "-m", "missing", wav, "-o", Write("out", "of another run")}), 1);
+  EXPECT_EQ(Read(Path("out")), "of another run");
   EXPECT_EQ(Ting({"transcribe", "-m", "fake", Path("*.flac")}), 1);
   EXPECT_THAT(err_.str(), HasSubstr("no file matches"));
   EXPECT_EQ(Ting({"transcribe", "-m", "fake", wav, "-o", "/nonexistent/dir/out"}), 1);

@@ -89,7 +89,7 @@ class BenchCommand : public Command {
     if (!random_weights_.empty() && has_stages_->empty()) {
       return InvalidArgument("random weights recognise nothing; use them with --stages");
     }
-    if (!trace_.empty() && !model_.recognizer.device.starts_with("cuda")) {
+    if (!trace_.empty() && !IsGpu(model_)) {
       return InvalidArgument("--trace shows what a GPU does; add --device cuda, or use --profile");
     }
     return CheckDecodeOptions(decode_);
@@ -97,7 +97,7 @@ class BenchCommand : public Command {
 
   Result<int> Run(const Services& services) override {
     if (!has_stages_->empty()) return RunStages(services);
-    model_.recognizer.count_work = model_.recognizer.device.starts_with("cuda");
+    model_.recognizer.count_work = IsGpu(model_);
     const Stopwatch load;
     TING_ASSIGN_OR_RETURN(const std::unique_ptr<RecognizerPool> pool, LoadPool(services, model_));
     BenchReport report{.load_ms = load.ms()};
@@ -187,7 +187,7 @@ class BenchCommand : public Command {
     report.audio_s = recordings.seconds;
     report.num_utterances = recordings.audio.size();
     report.batch = limits_.recordings;
-    report.num_threads = model_.recognizer.num_threads;
+    report.num_threads = pool.num_threads();
     report.mode = ModeName(decode_.mode);
     report.precision = PrecisionName(pool.info().precision);
     report.num_lanes = pool.num_lanes();

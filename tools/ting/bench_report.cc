@@ -38,9 +38,8 @@ std::string ReportText(const BenchReport& r) {
       "loaded in       {:.0f} ms\n"
       "RTFx            {:.1f} median, {:.1f} to {:.1f}; passes{}\n"
       "per utterance   {:.2f} ms: features {:.2f}, encoder {:.2f}, search {:.2f}, decoder {:.2f}, text {:.2f}\n",
-      r.num_utterances, r.audio_s, r.device, r.precision, r.num_lanes,
-      r.num_threads == 0 ? "all" : std::to_string(r.num_threads), r.batch, r.mode, r.load_ms, Median(r.rtfx),
-      MinOf(r.rtfx), MaxOf(r.rtfx), passes, r.ms_per_utterance(), per_utterance(r.stages.frontend_ms),
+      r.num_utterances, r.audio_s, r.device, r.precision, r.num_lanes, r.num_threads, r.batch, r.mode, r.load_ms,
+      Median(r.rtfx), MinOf(r.rtfx), MaxOf(r.rtfx), passes, r.ms_per_utterance(), per_utterance(r.stages.frontend_ms),
       per_utterance(r.stages.encoder_ms), per_utterance(r.stages.search_ms), per_utterance(r.stages.decoder_ms),
       per_utterance(r.stages.text_ms));
   text += fmt::format("latency         p50 {:.2f} ms, p95 {:.2f} ms a batch of {}\n", Quantile(r.batch_ms, 0.5),

@@ -58,6 +58,8 @@ const char* PrecisionName(Precision precision) {
   return kNames[static_cast<int>(precision)];
 }
 
+bool IsGpu(const ModelOptions& options) { return options.recognizer.device.starts_with("cuda"); }
+
 CLI::Option* AddModelOptions(CLI::App& app, ModelOptions& options) {
   CLI::Option* model =
       app.add_option("-m,--model", options.path, "engine file (ting build) or WeNet checkpoint directory")->required();
@@ -66,7 +68,8 @@ CLI::Option* AddModelOptions(CLI::App& app, ModelOptions& options) {
 }
 
 void AddDeviceOptions(CLI::App& app, ModelOptions& options) {
-  app.add_option("--threads", options.recognizer.num_threads, "threads that compute; 0: one a core")
+  app.add_option("--threads", options.recognizer.num_threads,
+                 "threads that compute: on the CPU of all lanes together (0: one a core), on a GPU of each (0: two)")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app.add_option("--device", options.recognizer.device,
@@ -92,7 +95,8 @@ void AddDeviceOptions(CLI::App& app, ModelOptions& options) {
 
 void AddLanesOption(CLI::App& app, ModelOptions& options) {
   app.add_option("--lanes", options.pool.lanes,
-                 "recognisers of each device, which take batches in turn; 0: one on the CPU, eight on a GPU")
+                 "recognisers of each device, which take batches in turn; 0: eight on a GPU, one a thread on the CPU, "
+                 "but 16 at most")
       ->check(CLI::Range(0, 64))
       ->capture_default_str();
 }

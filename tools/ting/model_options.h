@@ -33,6 +33,8 @@ struct ModelOptions {
   PoolOptions pool;
 };
 
+bool IsGpu(const ModelOptions& options);
+
 // Returns the option -m, which is required unless the caller says otherwise. AddDeviceOptions: how and where it runs,
 // which AddModelOptions adds, too.
 CLI::Option* AddModelOptions(CLI::App& app, ModelOptions& options);

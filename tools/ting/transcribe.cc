@@ -88,7 +88,7 @@ class Run {
   // One reader a few cores where recognition needs the cores, too: decoding is far cheaper.
   int NumReaders() const {
     const int cores = static_cast<int>(std::thread::hardware_concurrency());
-    return 1 + (options_.model.recognizer.device.starts_with("cuda") ? cores / 2 : cores / 8);
+    return 1 + (IsGpu(options_.model) ? cores / 2 : cores / 8);
   }
   // Whether the first batch comes before another one is submitted.
   bool FirstIsDue() const {
@@ -116,15 +116,31 @@ class Run {
   std::vector<AudioReader::Item> NextBatch(AudioReader& reader) {
     std::vector<AudioReader::Item> batch;
     double seconds = 0;
-    while (batch.size() < static_cast<size_t>(options_.limits.recordings)) {
+    const BatchLimits limits = NextLimits();
+    while (batch.size() < static_cast<size_t>(limits.recordings)) {
       if (!next_) next_ = reader.Next();
       if (!next_) break;
       seconds += next_->audio.ok() ? next_->audio->seconds() : 0;
-      if (!batch.empty() && seconds > options_.limits.seconds) break;
+      if (!batch.empty() && seconds > limits.seconds) break;
       batch.push_back(std::move(*next_));
       next_.reset();
     }
+    num_taken_ += batch.size();
     return batch;
+  }
+
+  // On a CPU the lanes share a batch as they share the threads, so that more of them need no more memory; a small batch
+  // is hardly slower a recording than a large one there. None takes more than half of its share of what is left, so
+  // that all end together although recordings differ in length and cores in speed.
+  BatchLimits NextLimits() const {
+    BatchLimits limits = options_.limits;
+    const int lanes = pool_.num_lanes();
+    if (lanes == 1 || IsGpu(options_.model)) return limits;
+    const auto shares = [](size_t count, int parts) { return static_cast<int>((count + parts - 1) / parts); };
+    const int half_share = shares(totals_.num_inputs - num_taken_, 2 * lanes);
+    limits.recordings = std::clamp(half_share, 1, shares(limits.recordings, lanes));
+    limits.seconds /= lanes;
+    return limits;
   }
 
   // False: the batch was cancelled.
@@ -179,6 +195,7 @@ class Run {
   ResultSink& sink_;
   ProgressBar bar_;
   std::optional<AudioReader::Item> next_;  // has been read and did not fit
+  size_t num_taken_ = 0;                   // inputs that are in batches
   std::deque<Batch> under_way_;            // in the order of the inputs
   size_t num_losses_ = 0;                  // told so far
   RunTotals totals_;
@@ -232,21 +249,24 @@ class TranscribeCommand : public Command {
   }
 
   Result<int> Run(const Services& services) override {
-    TING_ASSIGN_OR_RETURN(InputSet set, ExpandInputs(options_.inputs));
+    TING_ASSIGN_OR_RETURN(const InputSet set, ExpandInputs(options_.inputs));
     if (set.inputs.size() > 1 && MakeResultWriter(options_.sink.format)->one_file_per_result() &&
         !IsFolderOutput(options_.sink)) {
       return InvalidArgument("{} recordings cannot share one {} file; name a folder: -o subtitles/", set.inputs.size(),
                              FormatName(options_.sink.format));
     }
-    TING_ASSIGN_OR_RETURN(const std::unique_ptr<RecognizerPool> pool, LoadPool(services, options_.model));
+    // An output that is taken up again says what is left to do. One that is replaced must wait for the model.
+    std::unique_ptr<ResultSink> sink;
+    if (options_.sink.resume) TING_RETURN_IF_ERROR(OpenSink(services, &sink));
+    std::vector<Input> inputs = set.inputs;
+    if (sink != nullptr) std::erase_if(inputs, [&](const Input& input) { return sink->IsDone(input.key); });
+    ModelOptions model = options_.model;
+    model.pool.max_batches = inputs.size();
+    TING_ASSIGN_OR_RETURN(const std::unique_ptr<RecognizerPool> pool, LoadPool(services, model));
     if (options_.verbose.dispatch()) TING_RETURN_IF_ERROR(TellDispatch(services, pool->Dispatch()));
-    TING_ASSIGN_OR_RETURN(const std::unique_ptr<ResultSink> sink, ResultSink::Open(options_.sink, services.out));
+    if (sink == nullptr) TING_RETURN_IF_ERROR(OpenSink(services, &sink));
     if (!options_.quiet) {
       for (const std::string& note : set.notes) *services.err << "ting: note: " << note << '\n';
-    }
-    std::vector<Input> inputs;
-    for (Input& input : set.inputs) {
-      if (!sink->IsDone(input.key)) inputs.push_back(std::move(input));
     }
     services.catch_interrupt();
     tool::Run run(options_, services, *pool, *sink);
@@ -256,6 +276,11 @@ class TranscribeCommand : public Command {
   }
 
  private:
+  Status OpenSink(const Services& services, std::unique_ptr<ResultSink>* sink) const {
+    TING_ASSIGN_OR_RETURN(*sink, ResultSink::Open(options_.sink, services.out));
+    return {};
+  }
+
   int Conclude(const Services& services, const RunTotals& totals) const {
     const bool interrupted = totals.num_done + totals.num_failed < totals.num_inputs;
     if (interrupted) *services.err << "ting: interrupted\n";
