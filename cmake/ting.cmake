@@ -22,6 +22,9 @@ function(ting_library name)
   add_library(${name} STATIC ${arg_SOURCES})
   target_include_directories(${name} PUBLIC ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
   target_link_libraries(${name} PUBLIC ${arg_DEPS} PRIVATE ting_flags)
+  if(TING_UNITY)  # most of a small file's time goes into the headers; several batches, so that all cores have work
+    set_target_properties(${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 12)
+  endif()
 endfunction()
 
 # ting_test(NAME SOURCES a_test.cc … DEPS libraries): a GoogleTest program, each case its own ctest test.

@@ -53,6 +53,10 @@ if [[ ${1:-} != --release ]]; then
   cmake --preset minimal -DTING_CUDA=OFF >/dev/null
   cmake --build --preset minimal -j "$jobs"
   ctest --preset minimal
+
+  step "the program alone, for which several files of a library are compiled as one"
+  cmake --preset program -B build/program-unity -DTING_CUDA=OFF >/dev/null
+  cmake --build build/program-unity -j "$jobs"
 fi
 
 step "release build"

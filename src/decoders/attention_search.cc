@@ -11,7 +11,7 @@
 namespace ting {
 namespace {
 
-constexpr float kInf = std::numeric_limits<float>::infinity();
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 struct Word {  // one token of a history
   int32_t previous;
@@ -82,7 +82,7 @@ class Search {
     }
     for (size_t i = 0; i < expected; ++i) {
       const bool best = i % k_ == 0;  // the best token of a row must be possible, the others may not be
-      if (!(logp_[i] < kInf) || (best && logp_[i] == -kInf)) {
+      if (!(logp_[i] < kInfinity) || (best && logp_[i] == -kInfinity)) {
         return InvalidArgument("attention search: log-probability {} from the decoder; check the model's weights",
                                logp_[i]);
       }
@@ -119,7 +119,7 @@ class Search {
       }
       for (int32_t rank = 0; rank < k_; ++rank) {
         const float score = beam[i].score + logp_[int64_t{beam[i].row} * k_ + rank];
-        if (score > -kInf) candidates_.push_back({score, parent, rank});
+        if (score > -kInfinity) candidates_.push_back({score, parent, rank});
       }
     }
     const size_t kept = std::min(candidates_.size(), static_cast<size_t>(options_.beam));

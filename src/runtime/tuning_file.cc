@@ -18,7 +18,7 @@
 namespace ting {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 constexpr int kFormat = 1;
 constexpr uintmax_t kMostBytes = uintmax_t{16} << 20;
@@ -36,7 +36,7 @@ std::string FilePart(const std::string& name) {
   return part;
 }
 
-Json HeaderOf(const TuningIdentity& identity) {
+OrderedJson HeaderOf(const TuningIdentity& identity) {
   return {{"format", kFormat},
           {"program", TING_VERSION},
           {"device", identity.hardware.device},
@@ -45,32 +45,32 @@ Json HeaderOf(const TuningIdentity& identity) {
           {"model", identity.model}};
 }
 
-Json ToJson(const TuningRecord& record) {
+OrderedJson ToJson(const TuningRecord& record) {
   return {{"op", record.product.op}, {"type", record.product.type},           {"N", record.product.N},
           {"K", record.product.K},   {"form", record.product.form},           {"rows", record.rows},
           {"us", record.us},         {"unrecorded_us", record.unrecorded_us}, {"config", record.config}};
 }
 
-Result<std::string> NameOf(const Json& json) {
+Result<std::string> NameOf(const OrderedJson& json) {
   auto name = json.get<std::string>();
   if (name.empty() || name.size() > kMostNameBytes) return DataLoss("a name of {} bytes", name.size());
   return name;
 }
 
-Result<int64_t> SizeOf(const Json& json) {
+Result<int64_t> SizeOf(const OrderedJson& json) {
   if (!json.is_number_integer()) return DataLoss("{} is no whole number", json.dump());
   const auto size = json.get<int64_t>();
   if (size < 0 || size > kMostSize) return DataLoss("a size of {}", size);
   return size;
 }
 
-Result<double> MicrosecondsOf(const Json& json) {
+Result<double> MicrosecondsOf(const OrderedJson& json) {
   const auto us = json.get<double>();
   if (!std::isfinite(us) || us < 0) return DataLoss("a time of {} us", us);
   return us;
 }
 
-Result<TuningRecord> RecordOf(const Json& json) {
+Result<TuningRecord> RecordOf(const OrderedJson& json) {
   TuningRecord record;
   TING_ASSIGN_OR_RETURN(record.product.op, NameOf(json.at("op")));
   TING_ASSIGN_OR_RETURN(record.product.type, NameOf(json.at("type")));
@@ -80,7 +80,7 @@ Result<TuningRecord> RecordOf(const Json& json) {
   TING_ASSIGN_OR_RETURN(record.rows, SizeOf(json.at("rows")));
   TING_ASSIGN_OR_RETURN(record.us, MicrosecondsOf(json.at("us")));
   TING_ASSIGN_OR_RETURN(record.unrecorded_us, MicrosecondsOf(json.at("unrecorded_us")));
-  const Json& config = json.at("config");
+  const OrderedJson& config = json.at("config");
   if (!config.is_object() || config.empty() || config.size() > kMostOptions) return DataLoss("no configuration");
   for (const auto& [name, value] : config.items()) {
     if (name.size() > kMostNameBytes) return DataLoss("a name of {} bytes", name.size());
@@ -90,10 +90,10 @@ Result<TuningRecord> RecordOf(const Json& json) {
 }
 
 // Its first difference from what it should be.
-Status CheckHeader(const Json& json, const TuningIdentity& identity) {
-  const Json header = HeaderOf(identity);
+Status CheckHeader(const OrderedJson& json, const TuningIdentity& identity) {
+  const OrderedJson header = HeaderOf(identity);
   for (const auto& [name, expected] : header.items()) {
-    const Json& found = json.at(name);
+    const OrderedJson& found = json.at(name);
     if (found == expected) continue;
     const std::string word = found.is_primitive() ? found.dump().substr(0, kMostNameBytes) : "something else";
     return FailedPrecondition("it is for {} {}, not {}; tune again", name, word, expected.dump());
@@ -103,12 +103,12 @@ Status CheckHeader(const Json& json, const TuningIdentity& identity) {
 
 Result<std::vector<TuningRecord>> Parse(const std::string& text, const TuningIdentity& identity) {
   try {
-    const Json json = Json::parse(text);
+    const OrderedJson json = OrderedJson::parse(text);
     TING_RETURN_IF_ERROR(CheckHeader(json, identity));
-    const Json& list = json.at("records");
+    const OrderedJson& list = json.at("records");
     if (!list.is_array() || list.size() > kMostRecords) return DataLoss("no list of at most {} records", kMostRecords);
     std::vector<TuningRecord> records;
-    for (const Json& entry : list) {
+    for (const OrderedJson& entry : list) {
       TING_ASSIGN_OR_RETURN(TuningRecord record, RecordOf(entry));
       records.push_back(std::move(record));
     }
@@ -165,8 +165,8 @@ Result<std::vector<TuningRecord>> ReadTuningFile(const std::string& path, const 
 
 Status WriteTuningFile(const std::string& path, const TuningIdentity& identity,
                        const std::vector<TuningRecord>& records) {
-  Json json = HeaderOf(identity);
-  json["records"] = Json::array();
+  OrderedJson json = HeaderOf(identity);
+  json["records"] = OrderedJson::array();
   for (const TuningRecord& record : records) json["records"].push_back(ToJson(record));
   std::error_code error;
   const std::filesystem::path folder = std::filesystem::path(path).parent_path();

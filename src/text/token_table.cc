@@ -7,11 +7,11 @@
 #include <utility>
 
 #include "base/status_macros.h"
+#include "text/utf8.h"
 
 namespace ting {
 namespace {
 
-constexpr std::string_view kWordBoundary = "\xe2\x96\x81";  // U+2581
 constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
 constexpr std::string_view kSpaces = " \t\r";
 constexpr int64_t kMaxTokens = int64_t{1} << 20;

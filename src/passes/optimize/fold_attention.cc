@@ -10,7 +10,7 @@
 namespace ting {
 namespace {
 
-Status FoldNode(Graph& graph, Node& node, WeightStore& weights) {
+Status FoldAttentionNode(Graph& graph, Node& node, WeightStore& weights) {
   TING_ASSIGN_OR_RETURN(const auto q, ReadWeight(weights, node.weights["q.w"]));
   const auto width = static_cast<int64_t>(std::llround(std::sqrt(static_cast<double>(q.size()))));
   const int64_t heads = node.attributes.Int("heads", 1);
@@ -54,7 +54,7 @@ Status FoldAttention(Graph& graph, WeightStore& weights) {
   for (Node& node : graph.nodes) {
     const bool attention = node.op.ends_with("_attention");
     if (!attention || node.attributes.Int("folded", 0) != 0 || !node.weights.contains("q.w")) continue;
-    TING_RETURN_IF_ERROR(FoldNode(graph, node, weights));
+    TING_RETURN_IF_ERROR(FoldAttentionNode(graph, node, weights));
   }
   return Status();
 }

@@ -10,7 +10,7 @@
 namespace ting {
 namespace {
 
-Status FoldNode(Graph& graph, Node& node, WeightStore& weights) {
+Status FoldBatchNormNode(Graph& graph, Node& node, WeightStore& weights) {
   const auto slot = [&](const char* name) { return ReadWeight(weights, node.weights[name]); };
   TING_ASSIGN_OR_RETURN(const auto gamma, slot("conv_norm.gamma"));
   TING_ASSIGN_OR_RETURN(const auto beta, slot("conv_norm.beta"));
@@ -47,7 +47,7 @@ Status FoldNode(Graph& graph, Node& node, WeightStore& weights) {
 Status FoldBatchNorm(Graph& graph, WeightStore& weights) {
   for (Node& node : graph.nodes) {
     if (node.op != "conv_module" || node.attributes.Word("conv_norm", "none") != "batch_norm") continue;
-    TING_RETURN_IF_ERROR(FoldNode(graph, node, weights));
+    TING_RETURN_IF_ERROR(FoldBatchNormNode(graph, node, weights));
   }
   return Status();
 }
