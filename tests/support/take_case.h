@@ -11,8 +11,8 @@
 namespace ting::cuda {
 
 // Every case, or with TING_TEST_EVERY=N in the environment one of N. `pair`: the case's blocks are in clusters of two.
-// Under racecheck (of CUDA 13.0) such kernels do not end, when their warps pass the cluster's barrier in different
-// places; TING_TEST_PAIRS=0 leaves them out. Larger clusters do end.
+// Under racecheck (of CUDA 13.0) none of those ended whose warps pass the cluster's barrier in different places;
+// TING_TEST_PAIRS=0 leaves them out.
 inline bool TakeCase(bool pair = false) {
   static const int every = [] {
     const char* value = std::getenv("TING_TEST_EVERY");
