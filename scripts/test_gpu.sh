@@ -7,8 +7,8 @@
 #   scripts/test_gpu.sh                    builds build/cuda and runs everything
 #   scripts/test_gpu.sh --minimal          the same with a compiler, CMake and CUDA alone (TING_MINIMAL); installs nothing
 #   scripts/test_gpu.sh --built DIR        runs the test programs that lie in DIR
-#   scripts/test_gpu.sh … --sanitize TOOL  under compute-sanitizer (memcheck, racecheck or initcheck): each test by itself, JOBS
-#                                          at once, of many cases alike one in EVERY (41), TIMEOUT_S (500) for each
+#   scripts/test_gpu.sh … --sanitize TOOL  under compute-sanitizer's memcheck, racecheck or initcheck: each test by
+#                                          itself, JOBS at once, of many cases alike one in EVERY (41), TIMEOUT_S (500)
 # COMMIT names the commit where git cannot.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,7 +21,7 @@ while [[ $# -gt 0 ]]; do
   case "$1" in
     --minimal) minimal=1; tests=build/minimal/tests; shift ;;
     --built) built=$2; shift 2 ;;
-    --sanitize) tool=$2; shift 2 ;;
+    --sanitize) tool=${2:?--sanitize needs a tool: memcheck, racecheck or initcheck}; shift 2 ;;
     *) sed -n '7,12s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
 done
@@ -54,8 +54,11 @@ run() {
     export TING_TEST_EVERY=${EVERY:-41}
     [[ $tool == racecheck ]] && export TING_TEST_PAIRS=0
   fi
-  timeout -k 5 "${TIMEOUT_S:-500}" "${command[@]}" --gtest_brief=1 --gtest_filter="$2" >"$log" 2>&1 && echo ok >"$log.verdict" ||
+  if timeout -k 5 "${TIMEOUT_S:-500}" "${command[@]}" --gtest_brief=1 --gtest_filter="$2" >"$log" 2>&1; then
+    echo ok >"$log.verdict"
+  else
     echo "FAILED ($?)" >"$log.verdict"
+  fi
 }
 export -f run
 # "PROGRAM TEST" lines: a sanitizer gets each test in a process of its own, and no benchmarks.
@@ -78,8 +81,8 @@ summary=""
 for log in "$logs"/*.verdict; do
   verdict=$(cat "$log")
   log=${log%.verdict}
-  # A sanitizer's word for a test that has nothing to do with a GPU.
-  if grep -q "before first instrumented API call" "$log"; then verdict=ok; fi
+  # A sanitizer's word for a test that has nothing to do with a GPU; the test itself may have passed or not.
+  if grep -q "before first instrumented API call" "$log" && ! grep -q "FAILED" "$log"; then verdict=ok; fi
   if [[ $verdict != ok ]]; then
     failed=1
     echo "== $(basename "$log")"
@@ -94,7 +97,9 @@ for log in "$logs"/*.verdict; do
   echo "$verdict" >"$log.verdict"
 done
 for program in ${tool:+"${programs[@]##*/}"}; do
-  summary+="| $program | $(cat "$logs/$program".*.verdict | grep -c '^ok$') of $(ls "$logs/$program".*.verdict | wc -l) tests ok | |"$'\n'
+  verdicts=("$logs/$program".*.verdict)
+  num_ok=$(cat "${verdicts[@]}" | grep -c '^ok$' || true)
+  summary+="| $program | $num_ok of ${#verdicts[@]} tests ok | |"$'\n'
 done
 rm -rf "$logs"
 
