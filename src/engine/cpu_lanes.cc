@@ -7,13 +7,13 @@
 namespace ting {
 namespace {
 
-// A lane has activations of its own: some 8 MB for a recording of ten seconds.
-constexpr int kMostLanes = 16;
+// Unless more are asked for. A lane has activations of its own: some 8 MB for a recording of ten seconds.
+constexpr int kMostDefaultLanes = 16;
 
 }  // namespace
 
 std::vector<int> ThreadsOfCpuLanes(int num_threads, const PoolOptions& pool) {
-  const int wanted = pool.lanes > 0 ? pool.lanes : std::min(num_threads, kMostLanes);
+  const int wanted = pool.lanes > 0 ? pool.lanes : std::min(num_threads, kMostDefaultLanes);
   const auto lanes = static_cast<int>(std::clamp<size_t>(pool.max_batches, 1, wanted));
   std::vector<int> threads(lanes);
   for (int i = 0; i < lanes; ++i) threads[i] = std::max(1, num_threads / lanes + (i < num_threads % lanes ? 1 : 0));
