@@ -30,33 +30,34 @@ double Peak(bool bf16) {
   return peaks[bf16 ? 1 : 0];
 }
 
-void Report(benchmark::State& state, const Shape& shape, bool bf16, double best_s) {
+// bf16x2 operands take three products of bf16.
+void Report(benchmark::State& state, const Shape& shape, DType dtype, double best_s) {
   const double flops = 2.0 * shape.R * shape.K * shape.N;
   state.counters["best_GFLOPs"] = flops / best_s * 1e-9;
-  state.counters["best_percent"] = 100 * flops / best_s / Peak(bf16);
+  state.counters["best_percent"] =
+      100 * flops * (dtype == DType::kBF16x2 ? 3 : 1) / best_s / Peak(dtype != DType::kF32);
 }
 
 template <typename Body>
-void Time(benchmark::State& state, const Shape& shape, bool bf16, Body body) {
+void Time(benchmark::State& state, const Shape& shape, DType dtype, Body body) {
   double best = 1e9;
   for (auto _ : state) {
     const double start = Seconds();
     body();
     best = std::min(best, Seconds() - start);
   }
-  Report(state, shape, bf16, best);
+  Report(state, shape, dtype, best);
 }
 
-void Ours(benchmark::State& state, Shape shape, bool bf16) {
+void Ours(benchmark::State& state, Shape shape, DType dtype) {
   const cpu::IsaTable& isa = Isa();
   std::vector<float> weights(shape.N * shape.K, 0.01F);
-  auto matrix = cpu::PackedMatrix::CreateFromRows(weights.data(), nullptr, shape.N, shape.K,
-                                                  bf16 ? DType::kBF16 : DType::kF32, isa);
+  auto matrix = cpu::PackedMatrix::CreateFromRows(weights.data(), nullptr, shape.N, shape.K, dtype, isa);
   AlignedBuffer a = AlignedBuffer::Allocate(shape.R * matrix->row_bytes()).value();
   AlignedBuffer c = AlignedBuffer::Allocate(shape.R * shape.N * sizeof(float)).value();
   std::memset(a.data(), 0, a.size());
   const cpu::RowTiles tiles = cpu::SplitRows(shape.R, 1, isa, matrix->mode());
-  Time(state, shape, bf16, [&] {
+  Time(state, shape, dtype, [&] {
     for (int64_t tile = 0; tile < tiles.tiles; ++tile) {
       const int64_t first = tiles.begin(tile);
       cpu::GemmArgs g = matrix->Product(a.data() + first * matrix->row_bytes(), matrix->row_bytes(), tiles.size(tile));
@@ -67,26 +68,28 @@ void Ours(benchmark::State& state, Shape shape, bool bf16) {
 }
 
 #if defined(TING_HAS_ONEDNN)
-void OneDnn(benchmark::State& state, Shape shape, bool bf16) {
-  const auto run = MakeOneDnnGemm(shape.R, shape.K, shape.N, bf16);
+void OneDnn(benchmark::State& state, Shape shape, DType dtype) {
+  const auto run = MakeOneDnnGemm(shape.R, shape.K, shape.N, dtype == DType::kBF16);
   if (!run) return state.SkipWithError("oneDNN has no such product on this machine");
-  Time(state, shape, bf16, run);
+  Time(state, shape, dtype, run);
 }
 #endif
 
 void Register() {
   const std::pair<int64_t, int64_t> widths[] = {{256, 2048}, {2048, 256}, {256, 768},  {256, 256},
                                                 {256, 512},  {256, 4233}, {4864, 256}, {2304, 256}};
-  for (const bool bf16 : {false, true}) {
-    if (bf16 && !Isa().bf16_products) continue;
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kBF16x2}) {
+    if (dtype == DType::kBF16 && !Isa().bf16_products) continue;
+    if (dtype == DType::kBF16x2 && !Isa().bf16_tiles) continue;
     for (const int64_t R : {104, 832}) {
       for (const auto& [K, N] : widths) {
         const Shape shape{R, K, N};
-        const std::string name = std::string(bf16 ? "bf16" : "f32") + "/" + std::to_string(R) + "x" +
-                                 std::to_string(K) + "x" + std::to_string(N);
-        benchmark::RegisterBenchmark(("ting/" + name).c_str(), Ours, shape, bf16);
+        const std::string name =
+            std::string(DTypeName(dtype)) + "/" + std::to_string(R) + "x" + std::to_string(K) + "x" + std::to_string(N);
+        benchmark::RegisterBenchmark(("ting/" + name).c_str(), Ours, shape, dtype);
 #if defined(TING_HAS_ONEDNN)
-        benchmark::RegisterBenchmark(("onednn/" + name).c_str(), OneDnn, shape, bf16);
+        if (dtype == DType::kBF16x2) continue;
+        benchmark::RegisterBenchmark(("onednn/" + name).c_str(), OneDnn, shape, dtype);
 #endif
       }
     }

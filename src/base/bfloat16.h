@@ -25,6 +25,15 @@ struct BFloat16 {
   explicit operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 };
 
+// A number as the sum of the nearest bf16 and the bf16 nearest to what that leaves.
+struct BFloat16x2 {
+  BFloat16 high, low;
+
+  BFloat16x2() = default;
+  explicit BFloat16x2(float f) : high(f), low(f - static_cast<float>(high)) {}
+  explicit operator float() const { return static_cast<float>(high) + static_cast<float>(low); }
+};
+
 // IEEE binary16 to f32, exact (subnormals, infinities and NaN included).
 inline float HalfToFloat(uint16_t h) {
   const uint32_t sign = static_cast<uint32_t>(h & 0x8000U) << 16;

@@ -32,19 +32,41 @@ Status BadWeight(const OpDesc& desc, const std::string& slot, const WeightView& 
                          weight.layout == Layout::kPanel16 ? " panel16" : "", expected);
 }
 
-// Where element (n, k) lies in panel16, counted in elements.
+bool IsMatrixType(DType dtype) { return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kBF16x2; }
+
+// Where element (n, k) lies in panel16, counted in elements; of bf16x2 the high term, counted in bf16.
 int64_t PanelIndex(int64_t n, int64_t k, int64_t K, DType dtype) {
-  const int64_t panel = n / kPanelWidth;
-  const int64_t column = n % kPanelWidth;
-  if (dtype == DType::kBF16) {
-    const int64_t pairs = (K + 1) / 2;
-    return ((panel * pairs + k / 2) * kPanelWidth + column) * 2 + k % 2;
-  }
-  return (panel * K + k) * kPanelWidth + column;
+  const int64_t column = n % kPanelWidth, first = n / kPanelWidth * PanelDepth(dtype, K) * kPanelWidth;
+  if (dtype == DType::kF32) return first + k * kPanelWidth + column;
+  const int64_t run = dtype == DType::kBF16 ? 2 : kTermRun, terms = dtype == DType::kBF16 ? 1 : 2;
+  return (first + k / run * run * kPanelWidth) * terms + k % run / 2 * 2 * kPanelWidth + column * 2 + k % 2;
 }
 
 int64_t ElementIndex(int64_t n, int64_t k, int64_t K, DType dtype, Layout layout) {
-  return layout == Layout::kRowMajor ? n * K + k : PanelIndex(n, k, K, dtype);
+  if (layout == Layout::kPanel16) return PanelIndex(n, k, K, dtype);
+  return (n * K + k) * (dtype == DType::kBF16x2 ? 2 : 1);
+}
+
+// From the high to the low term of bf16x2, in bf16.
+int64_t LowTerm(Layout layout) { return layout == Layout::kPanel16 ? kTermRun * kPanelWidth : 1; }
+
+float ReadElement(const WeightView& weight, int64_t at) {
+  if (weight.dtype == DType::kF32) return weight.as<float>()[at];
+  const auto* terms = weight.as<BFloat16>() + at;
+  BFloat16x2 value;
+  value.high = terms[0];
+  if (weight.dtype == DType::kBF16x2) value.low = terms[LowTerm(weight.layout)];
+  return static_cast<float>(value);
+}
+
+void WriteElement(float value, DType dtype, Layout layout, void* out, int64_t at) {
+  if (dtype == DType::kF32) {
+    static_cast<float*>(out)[at] = value;
+    return;
+  }
+  const BFloat16x2 terms(value);
+  static_cast<BFloat16*>(out)[at] = terms.high;
+  if (dtype == DType::kBF16x2) static_cast<BFloat16*>(out)[at + LowTerm(layout)] = terms.low;
 }
 
 }  // namespace
@@ -83,8 +105,8 @@ Result<WeightView> GetMatrix(const OpDesc& desc, const std::string& slot, int64_
   TING_ASSIGN_OR_RETURN(const WeightView weight, FindWeight(desc, slot));
   const bool shape_ok = weight.shape.rank() == 2 && weight.shape[0] > 0 && weight.shape[1] > 0 &&
                         (N < 0 || weight.shape[0] == N) && (K < 0 || weight.shape[1] == K);
-  if (!shape_ok || (weight.dtype != DType::kF32 && weight.dtype != DType::kBF16)) {
-    return BadWeight(desc, slot, weight, "f32 or bf16 [" + Wanted(N) + "," + Wanted(K) + "]");
+  if (!shape_ok || !IsMatrixType(weight.dtype)) {
+    return BadWeight(desc, slot, weight, "f32, bf16 or bf16x2 [" + Wanted(N) + "," + Wanted(K) + "]");
   }
   return weight;
 }
@@ -110,7 +132,7 @@ Result<NormParams> GetNorm(const OpDesc& desc, const std::string& prefix, int64_
 
 std::vector<float> UnpackMatrix(const WeightView& weight) {
   TING_CHECK(weight.shape.rank() == 2, "only matrices are unpacked");
-  TING_CHECK(weight.dtype == DType::kF32 || weight.dtype == DType::kBF16, "matrices are f32 or bf16");
+  TING_CHECK(IsMatrixType(weight.dtype), "matrices are f32, bf16 or bf16x2");
   const int64_t N = weight.shape[0], K = weight.shape[1];
   std::vector<float> out(N * K);
   if (weight.dtype == DType::kF32 && weight.layout == Layout::kRowMajor) {
@@ -119,25 +141,18 @@ std::vector<float> UnpackMatrix(const WeightView& weight) {
   }
   for (int64_t n = 0; n < N; ++n) {
     for (int64_t k = 0; k < K; ++k) {
-      const int64_t at = ElementIndex(n, k, K, weight.dtype, weight.layout);
-      out[n * K + k] =
-          weight.dtype == DType::kF32 ? weight.as<float>()[at] : static_cast<float>(weight.as<BFloat16>()[at]);
+      out[n * K + k] = ReadElement(weight, ElementIndex(n, k, K, weight.dtype, weight.layout));
     }
   }
   return out;
 }
 
 void PackMatrix(const float* source, int64_t N, int64_t K, DType dtype, Layout layout, void* out) {
-  TING_CHECK(dtype == DType::kF32 || dtype == DType::kBF16, "matrices are f32 or bf16");
+  TING_CHECK(IsMatrixType(dtype), "matrices are f32, bf16 or bf16x2");
   std::memset(out, 0, WeightBytes(dtype, {N, K}, layout));  // the padding of panels is zero
   for (int64_t n = 0; n < N; ++n) {
     for (int64_t k = 0; k < K; ++k) {
-      const int64_t at = ElementIndex(n, k, K, dtype, layout);
-      if (dtype == DType::kF32) {
-        static_cast<float*>(out)[at] = source[n * K + k];
-      } else {
-        static_cast<BFloat16*>(out)[at] = BFloat16(source[n * K + k]);
-      }
+      WriteElement(source[n * K + k], dtype, layout, out, ElementIndex(n, k, K, dtype, layout));
     }
   }
 }

@@ -24,14 +24,14 @@ struct NormParams {
   float eps = 1e-5F;
 };
 
-// A matrix with bias: y = W x + b, W [N, K] row-major or panel16, f32 or bf16; b [N] f32 (may be absent).
+// A matrix with bias: y = W x + b, W [N, K] row-major or panel16, f32, bf16 or bf16x2; b [N] f32 (may be absent).
 struct LinearParams {
   WeightView weight, bias;
   int64_t N() const { return weight.shape[0]; }
   int64_t K() const { return weight.shape[1]; }
 };
 
-// The weight in `slot`: it must exist, be f32 (or, for matrices, bf16) and have `rank` axes.
+// The weight in `slot`: it must exist, be f32 (or, for matrices, bf16 or bf16x2) and have `rank` axes.
 Result<WeightView> GetVector(const OpDesc& desc, const std::string& slot, int64_t size);
 Result<WeightView> GetMatrix(const OpDesc& desc, const std::string& slot, int64_t N, int64_t K);  // -1: any
 // Slots `prefix`.w and `prefix`.b ("w1" reads w1.w and w1.b); the bias may be absent.

@@ -11,12 +11,24 @@
 
 namespace ting {
 
-enum class DType : uint8_t { kF32 = 0, kF16 = 1, kBF16 = 2, kS8 = 3, kS32 = 4, kS64 = 5, kF64 = 6, kU8 = 7 };
+// kBF16x2: a number as the sum of two bf16, the nearest bf16 and what that leaves: 16 bits of mantissa or more.
+enum class DType : uint8_t {
+  kF32 = 0,
+  kF16 = 1,
+  kBF16 = 2,
+  kS8 = 3,
+  kS32 = 4,
+  kS64 = 5,
+  kF64 = 6,
+  kU8 = 7,
+  kBF16x2 = 8,
+};
 
 inline constexpr size_t DTypeSize(DType dtype) {
   switch (dtype) {
     case DType::kF32:
     case DType::kS32:
+    case DType::kBF16x2:
       return 4;
     case DType::kF16:
     case DType::kBF16:
@@ -49,12 +61,14 @@ inline constexpr std::string_view DTypeName(DType dtype) {
       return "f64";
     case DType::kU8:
       return "u8";
+    case DType::kBF16x2:
+      return "bf16x2";
   }
   return "?";
 }
 
 inline std::optional<DType> DTypeFromName(std::string_view name) {
-  for (int i = 0; i <= static_cast<int>(DType::kU8); ++i) {
+  for (int i = 0; i <= static_cast<int>(DType::kBF16x2); ++i) {
     if (DTypeName(static_cast<DType>(i)) == name) return static_cast<DType>(i);
   }
   return std::nullopt;

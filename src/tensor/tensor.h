@@ -57,6 +57,7 @@ enum class Layout : uint8_t {
   // A matrix [N, K] (PyTorch's [out, in]) cut into panels of 16 outputs: [ceil(N/16)][K'][16], zeros past N.
   // f32: K' = K, element (n, k) at panel n/16, row k, column n%16.
   // bf16: pairs of k lie together: [ceil(N/16)][ceil(K/2)][16][2]: what VDPBF16PS and AMX read. Zero past K.
+  // bf16x2: the nearest bf16 of 32 k, then what they leave: [ceil(N/16)][ceil(K/32)][2][16][16][2]. Zero past K.
   kPanel16 = 1,
 };
 
@@ -88,13 +89,19 @@ struct WeightView {
 };
 
 inline constexpr int64_t kPanelWidth = 16;
+inline constexpr int64_t kTermRun = 32;  // bf16x2: values of one term that lie together
+
+// K' of panel16: K, up to whole pairs or runs.
+inline constexpr int64_t PanelDepth(DType dtype, int64_t K) {
+  const int64_t run = dtype == DType::kBF16x2 ? kTermRun : dtype == DType::kBF16 ? 2 : 1;
+  return (K + run - 1) / run * run;
+}
 
 // Bytes that a weight of this type and layout occupies.
 inline size_t WeightBytes(DType dtype, const Shape& shape, Layout layout) {
   if (layout == Layout::kRowMajor) return static_cast<size_t>(shape.num_elements()) * DTypeSize(dtype);
   const int64_t panels = (shape[0] + kPanelWidth - 1) / kPanelWidth;
-  const int64_t k = dtype == DType::kBF16 ? (shape[1] + 1) / 2 * 2 : shape[1];
-  return static_cast<size_t>(panels * kPanelWidth * k) * DTypeSize(dtype);
+  return static_cast<size_t>(panels * kPanelWidth * PanelDepth(dtype, shape[1])) * DTypeSize(dtype);
 }
 
 }  // namespace ting

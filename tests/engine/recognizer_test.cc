@@ -149,6 +149,30 @@ TEST_F(RecognizerTest, Bf16KeepsTheTextsOfClearSpeech) {
   std::filesystem::remove(path);
 }
 
+TEST_F(RecognizerTest, Bf16x3KeepsEveryText) {
+  const std::string path =
+      (std::filesystem::temp_directory_path() / ("recognizer_test." + std::to_string(::getpid()) + ".bf16x3.ting"))
+          .string();
+  ASSERT_TRUE(BuildEngine(set_->model_dir, path, Precision::kBF16x3).ok());
+  auto engine = Recognizer::Load(path, {});
+  ASSERT_TRUE(engine.ok()) << engine.status().ToString();
+  EXPECT_EQ((*engine)->info().precision, Precision::kBF16x3);
+  const auto expected = recognizer_->Recognize(set_->audio, {});
+  const auto actual = (*engine)->Recognize(set_->audio, {});
+  for (size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_EQ(actual[i].nbest[0].text, expected[i].nbest[0].text);
+    EXPECT_NEAR(actual[i].nbest[0].score, expected[i].nbest[0].score, 1e-2);
+  }
+  RecognizerOptions options;
+  options.precision = Precision::kBF16;  // coarser: possible
+  EXPECT_TRUE(Recognizer::Load(path, options).ok());
+  options.precision = Precision::kF32;
+  EXPECT_NE(Recognizer::Load(path, options).status().message().find("build it again"), std::string::npos);
+  options.precision = Precision::kBF16x3, options.device = "cuda";
+  EXPECT_NE(Recognizer::Load(path, options).status().message().find("not in bf16x3"), std::string::npos);
+  std::filesystem::remove(path);
+}
+
 TEST_F(RecognizerTest, RefusesWhatIsNoModel) {
   EXPECT_FALSE(Recognizer::Load("/nonexistent", {}).ok());
   EXPECT_FALSE(Recognizer::Load(testing::SourcePath("README.md"), {}).ok());

@@ -34,7 +34,8 @@ std::vector<Backend> Backends() {
 constexpr WeightFormat kFormats[] = {{DType::kF32, Layout::kRowMajor},
                                      {DType::kF32, Layout::kPanel16},
                                      {DType::kBF16, Layout::kRowMajor},
-                                     {DType::kBF16, Layout::kPanel16}};
+                                     {DType::kBF16, Layout::kPanel16},
+                                     {DType::kBF16x2, Layout::kPanel16}};
 
 // Ids of top-k may differ from ref's where products differ in rounding: each must have, by ref's full log-softmax, the
 // log-probability that is claimed for it, and none may come twice.
@@ -100,9 +101,9 @@ TEST_P(BackendTest, AgreesWithRef) {
         const OpOutcome actual = RunEntry(entry, desc, test.call, backend().stream);
         ASSERT_TRUE(actual.status.ok()) << what << ": " << actual.status.ToString();
         const OpOutcome expected = RunOp(RefKernels(), desc, test.call);
-        const WeightView* weight = nullptr;
-        for (const auto& [slot, view] : desc.weights) weight = view.dtype == DType::kBF16 ? &view : weight;
-        const Tolerance tolerance = ToleranceOf(test.op.op(), weight != nullptr ? DType::kBF16 : DType::kF32);
+        DType weights = DType::kF32;
+        for (const auto& [slot, view] : desc.weights) weights = view.dtype == DType::kF32 ? weights : view.dtype;
+        const Tolerance tolerance = ToleranceOf(test.op.op(), weights);
         ExpectOutcome(desc, test, actual, expected, tolerance, what);
       });
   EXPECT_GT(runs, 0) << "every implementation refused every case";

@@ -85,10 +85,9 @@ TEST_P(CpuIsa, AgreesWithRef) {
   const ScopedIsa isa(GetParam());
   PoolStream one(1), two(2), three(3);
   Stream* const streams[] = {&one.stream, &two.stream, &three.stream};
-  const WeightFormat formats[] = {{DType::kF32, Layout::kRowMajor},
-                                  {DType::kF32, Layout::kPanel16},
-                                  {DType::kBF16, Layout::kRowMajor},
-                                  {DType::kBF16, Layout::kPanel16}};
+  const WeightFormat formats[] = {{DType::kF32, Layout::kRowMajor},    {DType::kF32, Layout::kPanel16},
+                                  {DType::kBF16, Layout::kRowMajor},   {DType::kBF16, Layout::kPanel16},
+                                  {DType::kBF16x2, Layout::kRowMajor}, {DType::kBF16x2, Layout::kPanel16}};
   for (const CpuCase& c : AllCpuCases()) {
     int turn = 0;
     for (const WeightFormat format : formats) {
@@ -108,7 +107,7 @@ TEST_P(CpuIsa, BitsDoNotDependOnThreads) {
   const ScopedIsa isa(GetParam());
   PoolStream one(1), two(2), three(3);
   for (const CpuCase& c : AllCpuCases()) {
-    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const DType dtype : {DType::kF32, DType::kBF16, DType::kBF16x2}) {
       const PackedOp packed = c.op.Pack({dtype, Layout::kPanel16});
       const OpOutcome expected = RunOp(CpuKernels(), packed.desc, c.call, &one.stream);
       for (Stream* stream : {&two.stream, &three.stream}) {
@@ -136,7 +135,7 @@ TEST_P(CpuIsa, BitsDoNotDependOnNeighbours) {
   for (const auto& cases : {LinearCases(), FeedForwardCases(), AttentionCases(), ConvModuleCases(), SubsampleCases()}) {
     for (const CpuCase& c : cases) {
       if (c.call.lengths[0].size() < 2) continue;
-      for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      for (const DType dtype : {DType::kF32, DType::kBF16, DType::kBF16x2}) {
         const PackedOp packed = c.op.Pack({dtype, Layout::kPanel16});
         const OpOutcome together = RunOp(CpuKernels(), packed.desc, c.call, &two.stream);
         int64_t first = 0, out_first = 0;
@@ -174,7 +173,7 @@ TEST_P(CpuIsa, IntegerProductsAreExact) {
       call.inputs = {HostTensor::F32({R, K}, rng.SmallInts(R * K))};
       call.lengths = {{static_cast<int32_t>(R)}};
       call.outputs = {{DType::kF32, {R, N}}};
-      for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      for (const DType dtype : {DType::kF32, DType::kBF16, DType::kBF16x2}) {
         const PackedOp packed = op.Pack({dtype, Layout::kPanel16});
         ExpectSameBits(RunOp(CpuKernels(), packed.desc, call, &two.stream).outputs[0],
                        RunOp(RefKernels(), packed.desc, call).outputs[0], GetParam());

@@ -93,7 +93,8 @@ class TestOp {
   TestOp& Set(const std::string& attribute, Attribute value);
   TestOp& Vector(const std::string& slot, std::vector<float> values);
   TestOp& Matrix(const std::string& slot, int64_t N, int64_t K, std::vector<float> values);
-  // A matrix that is looked up, not multiplied: `table` takes the format's type but stays row-major, `dw.w` is f32.
+  // A matrix that is looked up, not multiplied: `table` takes the format's type (f32 for bf16x2) but stays row-major,
+  // `dw.w` is f32.
   TestOp& Table(const std::string& slot, int64_t N, int64_t K, std::vector<float> values);
   TestOp& PlainMatrix(const std::string& slot, int64_t N, int64_t K, std::vector<float> values);
   TestOp& Erase(const std::string& slot);

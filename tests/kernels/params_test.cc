@@ -53,16 +53,39 @@ TEST(PackMatrixTest, PlacesElementsAsTheLayoutSays) {
   EXPECT_EQ(static_cast<float>(bf16[(16 + 5) * 2 + 1]), 0.0F);  // past K
 }
 
+TEST(PackMatrixTest, PlacesTheTermsOfBf16x2) {
+  const int64_t N = 18, K = 35, panel = 2 * 2 * 512;  // two runs of 32 k, two terms of 32 x 16 each
+  std::vector<float> source(N * K);
+  for (int64_t i = 0; i < N * K; ++i) source[i] = 1.0F + 0x1p-12F * static_cast<float>(i + 1);
+  std::vector<BFloat16> terms(WeightBytes(DType::kBF16x2, {N, K}, Layout::kPanel16) / 2, BFloat16(-1.0F));
+  ASSERT_EQ(terms.size(), 2U * panel);
+  PackMatrix(source.data(), N, K, DType::kBF16x2, Layout::kPanel16, terms.data());
+  const auto expect = [&](int64_t high, float value) {
+    EXPECT_EQ(terms[high].bits, BFloat16(value).bits);
+    EXPECT_EQ(terms[high + 512].bits, BFloat16(value - static_cast<float>(BFloat16(value))).bits);
+  };
+  expect(5 * 2 + 1, source[5 * K + 1]);
+  expect(15 * 32 + 3 * 2 + 1, source[3 * K + 31]);
+  expect(2 * 512 + 32 + 7 * 2, source[7 * K + 34]);
+  expect(panel + 2 * 512 + 1 * 2 + 1, source[17 * K + 33]);
+  expect(panel + 2 * 2, 0.0F);              // past N
+  expect(2 * 512 + 32 + 7 * 2 + 1, 0.0F);   // past K, in the last pair
+  expect(2 * 512 + 15 * 32 + 7 * 2, 0.0F);  // and at the end of the run
+}
+
 TEST(PackMatrixTest, UnpacksToTheSame) {
   Rng rng(11);
   for (const auto& [N, K] : {std::pair<int64_t, int64_t>{1, 1}, {15, 4}, {16, 5}, {17, 36}, {33, 7}}) {
     const auto source = rng.Floats(N * K);
-    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const DType dtype : {DType::kF32, DType::kBF16, DType::kBF16x2}) {
       for (const Layout layout : {Layout::kRowMajor, Layout::kPanel16}) {
         const PackedOp packed = TestOp("x").Matrix("w", N, K, source).Pack({dtype, layout});
         auto expected = source;
         if (dtype == DType::kBF16) {
           for (float& value : expected) value = static_cast<float>(BFloat16(value));
+        } else if (dtype == DType::kBF16x2) {
+          for (float& value : expected) value = static_cast<float>(BFloat16x2(value));
+          for (size_t i = 0; i < source.size(); ++i) EXPECT_NEAR(expected[i], source[i], 0x1p-17 * std::abs(source[i]));
         }
         EXPECT_EQ(UnpackMatrix(packed.desc.weights.at("w")), expected) << N << "x" << K << FormatName({dtype, layout});
       }
@@ -229,12 +252,15 @@ TEST(ParseTest, RefusesBadAttributes) {
 TEST(ParseTest, RefusesTypesAndLayoutsThatAnOpCannotRead) {
   PackedOp packed = FeedForwardNode().Pack();
   packed.desc.weights["w1.w"].dtype = DType::kS8;
-  EXPECT_THAT(ParseFeedForward(packed.desc).status().message(), AllOf(HasSubstr("s8"), HasSubstr("f32 or bf16")));
+  EXPECT_THAT(ParseFeedForward(packed.desc).status().message(),
+              AllOf(HasSubstr("s8"), HasSubstr("f32, bf16 or bf16x2")));
   packed = FeedForwardNode().Pack();
   packed.desc.weights["w1.b"].dtype = DType::kBF16;
   EXPECT_THAT(ParseFeedForward(packed.desc).status().message(), AllOf(HasSubstr("w1.b"), HasSubstr("bf16")));
   packed = TestOp("embed").Matrix("table", 4, 4, std::vector<float>(16)).Pack({DType::kF32, Layout::kPanel16});
   EXPECT_THAT(ParseEmbed(packed.desc).status().message(), HasSubstr("row-major"));
+  packed = TestOp("embed").Matrix("table", 4, 4, std::vector<float>(16)).Pack({DType::kBF16x2, Layout::kRowMajor});
+  EXPECT_THAT(ParseEmbed(packed.desc).status().message(), HasSubstr("f32 or bf16"));
 }
 
 }  // namespace

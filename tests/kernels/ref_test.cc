@@ -39,7 +39,7 @@ TEST(RefHandTest, LinearIsExactOnSmallIntegers) {
   TestOp op("linear");
   op.Matrix("linear.w", 2, 5, {1, 2, 3, 4, 5, -1, 0, 1, 0, -2}).Vector("linear.b", {10, -10});
   const OpCall call = Rows(2, 5, 2, {1, 1, 1, 1, 1, 1, 2, 0, -1, 3});
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kBF16x2}) {
     EXPECT_THAT(Floats(RunRef(op, call, {dtype, Layout::kPanel16}).outputs[0]), ElementsAre(25, -12, 26, -17));
   }
 }

@@ -48,11 +48,8 @@ Status ReadBatches(std::string_view text, std::vector<int>* batches) {
 }
 
 Status ReadPrecision(std::string_view name, std::optional<Precision>* precision) {
-  constexpr std::pair<std::string_view, Precision> kNames[] = {
-      {"f32", Precision::kF32}, {"bf16", Precision::kBF16}, {"f16", Precision::kF16}, {"tf32", Precision::kTF32}};
-  for (const auto& [known, value] : kNames) {
-    if (name == known) return *precision = value, Status();
-  }
+  *precision = ParsePrecision(name);
+  if (*precision) return Status();
   return InvalidArgument("no precision is named {}; use f32, bf16, f16 or tf32", name);
 }
 

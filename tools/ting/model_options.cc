@@ -19,7 +19,6 @@ struct ModeNames {
   DecodeMode mode;
   const char *name, *wenet_name;
 };
-constexpr Precision kPrecisions[] = {Precision::kF32, Precision::kTF32, Precision::kF16, Precision::kBF16};
 
 constexpr ModeNames kModes[] = {
     {DecodeMode::kGreedy, "greedy", "ctc_greedy_search"},
@@ -47,17 +46,6 @@ std::optional<DecodeMode> ParseMode(std::string_view name) {
 const char* ModeName(DecodeMode mode) { return NamesOf(mode).name; }
 const char* WenetModeName(DecodeMode mode) { return NamesOf(mode).wenet_name; }
 
-std::optional<Precision> ParsePrecision(std::string_view name) {
-  for (const Precision precision : kPrecisions) {
-    if (name == PrecisionName(precision)) return precision;
-  }
-  return std::nullopt;
-}
-const char* PrecisionName(Precision precision) {
-  constexpr const char* kNames[] = {"f32", "bf16", "f16", "tf32"};
-  return kNames[static_cast<int>(precision)];
-}
-
 bool IsGpu(const ModelOptions& options) { return options.recognizer.device.starts_with("cuda"); }
 
 CLI::Option* AddModelOptions(CLI::App& app, ModelOptions& options) {
@@ -78,8 +66,9 @@ void AddDeviceOptions(CLI::App& app, ModelOptions& options) {
       ->capture_default_str();
   app.add_option_function<std::string>(
          "--precision", [&options](const std::string& name) { options.recognizer.precision = ParsePrecision(name); },
-         "storage type of the matrices (f16, tf32: GPU); default: what the model file holds")
-      ->check(CLI::IsMember({"f32", "tf32", "f16", "bf16"}));
+         "type of the matrices (f16, tf32: GPU; bf16x3, nearly f32 by three bf16 products: CPU, fast with AMX); "
+         "default: what the model file holds")
+      ->check(CLI::IsMember({"f32", "tf32", "f16", "bf16", "bf16x3"}));
   app.add_flag("--batch-invariant", options.recognizer.batch_invariant,
                "GPU: sum in one order whatever the batch, so that an utterance's bits do not depend on it");
   app.add_option_function<double>(

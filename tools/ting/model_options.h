@@ -19,13 +19,11 @@ class Option;
 
 namespace ting::tool {
 
-// The names that --mode and --precision take.
+// The names that --mode takes.
 std::optional<DecodeMode> ParseMode(std::string_view name);
 const char* ModeName(DecodeMode mode);
 // WeNet's name of the mode, which its reports print: "attention_rescoring".
 const char* WenetModeName(DecodeMode mode);
-std::optional<Precision> ParsePrecision(std::string_view name);
-const char* PrecisionName(Precision precision);
 
 struct ModelOptions {
   std::string path;

@@ -142,7 +142,7 @@ class SelfAttention : public Kernel {
     h.u = u_, h.scale = scale_, h.positions = positions, h.options = options;
     h.out = heads, h.out_mode = o_.mode(), h.out_row_bytes = o_.row_bytes();
     RunHeads(isa_, pool, h, part.spans, tasks, carver, run);
-    if (run) ZeroPairTail(o_, heads, part.rows);
+    if (run) o_.ZeroTails(heads, part.rows);
 
     LinearStage out;
     out.matrix = &o_;

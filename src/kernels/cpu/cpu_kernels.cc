@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The list of the CPU backend. Each op has two entries of one implementation: the first wants weights of a type
-// that this machine multiplies directly; the second takes bf16 weights everywhere, by expanding them to f32 at
-// load (twice the memory, no gain in speed), and its name says so in profiles.
+// that this machine multiplies directly; the second takes bf16 and bf16x2 weights everywhere, by expanding them to f32
+// at load (more memory, no gain in speed), and its name says so in profiles.
 #include "kernels/cpu/cpu_kernels.h"
 
 #include <vector>
@@ -27,10 +27,12 @@ std::optional<std::string> RefuseDirect(const OpDesc& desc) {
   if (auto reason = RefuseIsa()) return reason;
   const char* problem = "";
   const IsaTable& isa = *cpu::ActiveIsa(&problem);
-  if (isa.bf16_products) return std::nullopt;
   for (const auto& [slot, weight] : desc.weights) {
-    if (weight.dtype != DType::kBF16 || desc.op == "embed") continue;
-    return "weight " + slot + " is bf16, which " + isa.name + " does not multiply; an f32 engine is as fast here";
+    const bool expanded =
+        (weight.dtype == DType::kBF16 && !isa.bf16_products) || (weight.dtype == DType::kBF16x2 && !isa.bf16_tiles);
+    if (!expanded || desc.op == "embed") continue;
+    return "weight " + slot + " is " + std::string(DTypeName(weight.dtype)) + ", which " + isa.name +
+           " does not multiply; an f32 engine is as fast here";
   }
   return std::nullopt;
 }

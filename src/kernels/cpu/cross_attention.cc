@@ -94,7 +94,7 @@ class CrossAttention : public Kernel {
     h.scale = scale_, h.positions = zeros;
     h.out = heads, h.out_mode = o_.mode(), h.out_row_bytes = o_.row_bytes();
     RunHeads(isa_, pool, h, spans_, tasks_, carver, run);
-    if (run) ZeroPairTail(o_, heads, R);
+    if (run) o_.ZeroTails(heads, R);
 
     LinearStage out;
     out.matrix = &o_;

@@ -76,10 +76,7 @@ class FeedForward : public Kernel {
   }
   void Prepare(const Rows& rows) const {
     PrepareRows(isa_, rows.x, w1_.K(), norm_, rows.count, w1_.K(), w1_.mode(), rows.a, w1_.row_bytes());
-    if (w2_.padded_K() == w2_.K()) return;
-    for (int64_t r = 0; r < rows.count; ++r) {  // the odd last value's partner in a bf16 pair
-      reinterpret_cast<uint16_t*>(rows.hidden + r * w2_.row_bytes())[w2_.K()] = 0;
-    }
+    w2_.ZeroTails(rows.hidden, rows.count);
   }
   GemmArgs First(const Rows& rows) const {
     GemmArgs g = w1_.Product(rows.a, w1_.row_bytes(), rows.count);

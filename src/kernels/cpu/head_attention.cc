@@ -64,8 +64,8 @@ void RunTask(const IsaTable& isa, const HeadAttention& h, const AttentionSpan& s
     args.T = span.keys, args.Dh = Dh;
     args.first = first_key, args.last = last_key;
     args.scratch = scratch.scores;
-    args.out = h.out + (span.first_row + first) * h.out_row_bytes + column * ElementBytes(h.out_mode);
-    args.out_mode = h.out_mode, args.out_row_bytes = h.out_row_bytes;
+    args.out = h.out + (span.first_row + first) * h.out_row_bytes;
+    args.out_mode = h.out_mode, args.out_row_bytes = h.out_row_bytes, args.out_column = column;
     isa.attention(args);
   }
 }

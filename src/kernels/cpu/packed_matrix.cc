@@ -8,23 +8,35 @@
 #include "base/bfloat16.h"
 
 namespace ting::cpu {
+namespace {
+
+static_assert(kRunValues == kTermRun, "products read weights as they lie");
+
+DType StoredType(GemmMode mode) {
+  if (mode == GemmMode::kBF16) return DType::kBF16;
+  return mode == GemmMode::kBF16x2 ? DType::kBF16x2 : DType::kF32;
+}
+
+}  // namespace
+
+int64_t PaddedK(GemmMode mode, int64_t K) { return PanelDepth(StoredType(mode), K); }
 
 int64_t ScratchRowBytes(GemmMode mode, int64_t K) {
-  return static_cast<int64_t>(AlignUp(static_cast<size_t>(K * ElementBytes(mode)))) + 64;
+  return static_cast<int64_t>(AlignUp(static_cast<size_t>(PaddedK(mode, K) * ElementBytes(mode)))) + 64;
 }
 
 void PackedMatrix::ChooseMode(DType dtype, const IsaTable& isa, int64_t run) {
-  if (dtype == DType::kF32) {
-    mode_ = GemmMode::kF32;
-  } else {
+  if (dtype == DType::kBF16) {
     mode_ = isa.bf16_products && run % 2 == 0 ? GemmMode::kBF16 : GemmMode::kRounded;
+  } else {
+    mode_ = dtype == DType::kBF16x2 && isa.bf16_tiles && run % kRunValues == 0 ? GemmMode::kBF16x2 : GemmMode::kF32;
   }
 }
 
 Status PackedMatrix::Pack(const float* rows, int64_t N, int64_t K, DType dtype, const IsaTable& isa, int64_t run) {
   N_ = N, K_ = K;
   ChooseMode(dtype, isa, run);
-  const DType stored = mode_ == GemmMode::kBF16 ? DType::kBF16 : DType::kF32;
+  const DType stored = StoredType(mode_);
   TING_ASSIGN_OR_RETURN(owned_, AlignedBuffer::Allocate(WeightBytes(stored, {N, K}, Layout::kPanel16)));
   PackMatrix(rows, N, K, stored, Layout::kPanel16, owned_.data());
   panels_ = owned_.data();
@@ -45,7 +57,7 @@ Result<PackedMatrix> PackedMatrix::Create(const LinearParams& linear, const IsaT
   const WeightView& w = linear.weight;
   m.N_ = linear.N(), m.K_ = linear.K();
   m.ChooseMode(w.dtype, isa, run);
-  if (w.layout == Layout::kPanel16 && m.mode_ != GemmMode::kRounded) {
+  if (w.layout == Layout::kPanel16 && w.dtype == StoredType(m.mode_)) {
     m.panels_ = w.data;
   } else {
     const std::vector<float> rows = UnpackMatrix(w);
@@ -88,6 +100,20 @@ GemmArgs PackedMatrix::Product(const void* a, int64_t a_row_bytes, int64_t rows)
   g.N = N_;
   g.mode = mode_;
   return g;
+}
+
+void PackedMatrix::ZeroTails(std::byte* rows, int64_t count) const {
+  for (int64_t k = K_; k < padded_K(); ++k) {
+    for (int64_t r = 0; r < count; ++r) {
+      std::byte* row = rows + r * row_bytes();
+      if (mode_ == GemmMode::kBF16x2) {
+        std::byte* high = row + k / kRunValues * 2 * kTermBytes + k % kRunValues * 2;
+        std::memset(high, 0, 2), std::memset(high + kTermBytes, 0, 2);
+      } else {
+        std::memset(row + k * 2, 0, 2);
+      }
+    }
+  }
 }
 
 }  // namespace ting::cpu

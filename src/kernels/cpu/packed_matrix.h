@@ -18,11 +18,13 @@ namespace ting::cpu {
 // all fall into the same sets of the first-level cache.
 int64_t ScratchRowBytes(GemmMode mode, int64_t K);
 inline int64_t ElementBytes(GemmMode mode) { return mode == GemmMode::kBF16 ? 2 : 4; }
+// K up to whole pairs or runs, which products read.
+int64_t PaddedK(GemmMode mode, int64_t K);
 
 class PackedMatrix {
  public:
-  // `run` is the shortest contiguous piece of a row of A: bf16 products need an even one, other matrices are
-  // expanded to f32 (GemmMode::kRounded). 0: whole rows.
+  // `run` is the shortest contiguous piece of a row of A: bf16 products need an even one, those of bf16x2 one of whole
+  // runs; other matrices are expanded to f32 (kRounded, kF32). 0: whole rows.
   static Result<PackedMatrix> Create(const LinearParams& linear, const IsaTable& isa, int64_t run = 0);
   // Several matrices of one width, one below the other.
   static Result<PackedMatrix> CreateStacked(std::span<const LinearParams> parts, const IsaTable& isa);
@@ -36,11 +38,13 @@ class PackedMatrix {
   GemmMode mode() const { return mode_; }
   int64_t num_panels() const { return (N_ + kPanelWidth - 1) / kPanelWidth; }
   int64_t row_bytes() const { return ScratchRowBytes(mode_, K_); }
-  int64_t padded_K() const { return mode_ == GemmMode::kBF16 ? (K_ + 1) / 2 * 2 : K_; }
+  int64_t padded_K() const { return PaddedK(mode_, K_); }
   const float* bias() const { return reinterpret_cast<const float*>(bias_.data()); }
 
   // A product of all panels with `rows` rows at `a`; the caller adds the epilogue and C.
   GemmArgs Product(const void* a, int64_t a_row_bytes, int64_t rows) const;
+  // Zeros what lies between K and padded_K() of rows of row_bytes() that were written as far as K.
+  void ZeroTails(std::byte* rows, int64_t count) const;
 
  private:
   Status SetBias(const float* bias);

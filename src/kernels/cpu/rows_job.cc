@@ -31,8 +31,7 @@ GemmArgs StageProduct(const LinearStage& stage, const void* a, int64_t a_row_byt
 
 RowTiles SplitRows(int64_t rows, int threads, const IsaTable& isa, GemmMode mode) {
   if (rows <= 0) return {};
-  const bool fast = mode == GemmMode::kBF16 && isa.bf16_tiles;
-  const int64_t largest = fast ? kFastTileRows : kTileRows / isa.max_rows * isa.max_rows;
+  const int64_t largest = UsesTiles(isa, mode) ? kFastTileRows : kTileRows / isa.max_rows * isa.max_rows;
   int64_t tiles = (rows + largest - 1) / largest;
   tiles = (tiles + threads - 1) / threads * threads;
   return {rows, std::min(tiles, rows)};
@@ -75,7 +74,7 @@ void PrepareRows(const IsaTable& isa, const float* x, int64_t x_stride, const No
                  GemmMode mode, void* y, int64_t y_row_bytes) {
   NormArgs args;
   args.x = x, args.x_stride = x_stride, args.rows = rows, args.D = D;
-  args.padded_D = mode == GemmMode::kBF16 ? (D + 1) / 2 * 2 : D;
+  args.padded_D = PaddedK(mode, D);
   args.gamma = norm.gamma, args.beta = norm.beta, args.eps = norm.eps;
   args.y = y, args.y_mode = mode, args.y_row_bytes = y_row_bytes;
   isa.norm_rows(args);

@@ -36,6 +36,12 @@ T* Offset(T* p, int64_t n) {
   return p == nullptr ? nullptr : p + n;
 }
 
+// Whether AMX multiplies in this mode: many times as fast as vectors, kAmxRows rows at a time.
+inline bool UsesTiles(const IsaTable& isa, GemmMode mode) {
+  return isa.bf16_tiles && (mode == GemmMode::kBF16 || mode == GemmMode::kBF16x2);
+}
+inline constexpr int kAmxRows = 16;
+
 struct RowTiles {
   int64_t rows = 0, tiles = 0;
   int64_t begin(int64_t tile) const { return rows / tiles * tile + std::min(tile, rows % tiles); }

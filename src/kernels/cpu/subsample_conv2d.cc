@@ -37,7 +37,7 @@ class SubsampleConv2d : public Kernel {
       conv.in_pixel_bytes = ScratchRowBytes(conv.matrix.mode(), params.C);
       kernel->convs_.push_back(std::move(conv));
     }
-    TING_ASSIGN_OR_RETURN(kernel->out_, PackedMatrix::Create(params.out, isa));
+    TING_ASSIGN_OR_RETURN(kernel->out_, PackedMatrix::Create(params.out, isa, params.C));
     return std::unique_ptr<Kernel>(std::move(kernel));
   }
 
@@ -194,8 +194,7 @@ class SubsampleConv2d : public Kernel {
       isa_.gemm(g);
       buffer = next;
     }
-    if (out_.padded_K() == out_.K()) return;
-    for (int64_t r = 0; r < frames; ++r) reinterpret_cast<uint16_t*>(hidden + r * out_.row_bytes())[out_.K()] = 0;
+    out_.ZeroTails(hidden, frames);
   }
 
   void FirstConv(const float* x, int64_t first, int64_t frames, std::byte* normalised, std::byte* y) const {

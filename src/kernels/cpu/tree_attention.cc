@@ -80,7 +80,7 @@ class TreeAttention : public Kernel {
     if (run) {
       Store(context, qkv, stride);
       RunRows(context, qkv, stride, heads, scores, scores_each);
-      ZeroPairTail(o_, heads, U);
+      o_.ZeroTails(heads, U);
     }
     LinearStage out;
     out.matrix = &o_;

@@ -67,7 +67,9 @@ Status FromJson(const std::string& text, U2Model& model) {
     json.at("eos_id").get_to(info.eos_id);
     json.at("default_ctc_weight").get_to(model.default_ctc_weight);
     json.at("default_reverse_weight").get_to(model.default_reverse_weight);
-    info.precision = json.at("precision") == "bf16" ? Precision::kBF16 : Precision::kF32;
+    const auto precision = ParsePrecision(json.at("precision").get<std::string>());
+    if (!precision) return DataLoss("the engine's precision, {}, is unknown", json.at("precision").dump());
+    info.precision = *precision;
     TING_ASSIGN_OR_RETURN(model.tokens, TokenTable::Parse(json.at("units").get<std::string>()));
   } catch (const nlohmann::json::exception& error) {
     return DataLoss("the model's description cannot be read: {}", error.what());
@@ -108,10 +110,7 @@ Result<U2Model> LoadU2Engine(const std::string& path, std::optional<Precision> p
   model.module = std::move(contents.module);
   TING_RETURN_IF_ERROR(CheckDescription(model).WithContext(path));
   if (precision && *precision != model.info.precision) {
-    if (*precision == Precision::kF32) {
-      return InvalidArgument("{} holds bf16 weights, which cannot become f32; build it again with --precision f32",
-                             path);
-    }
+    TING_RETURN_IF_ERROR(CheckPrecision(model, *precision, path));
     TING_RETURN_IF_ERROR(PackWeights(model.module, *precision));
     model.info.precision = *precision;
   }

@@ -78,9 +78,12 @@ Status DescribeSubsampling(U2Model& model) {
   return Status();
 }
 
-const char* PrecisionName(Precision precision) {
-  constexpr const char* kNames[] = {"f32", "bf16", "f16", "tf32"};
-  return kNames[static_cast<int>(precision)];
+Status CheckPrecision(const U2Model& model, Precision asked, const std::string& path) {
+  const Precision held = model.info.precision;
+  const bool rounded = held == Precision::kBF16 || (held == Precision::kBF16x3 && asked == Precision::kF32);
+  if (held == asked || !rounded) return Status();
+  return InvalidArgument("{} holds {} weights, which cannot become {}; build it again with --precision f32", path,
+                         PrecisionName(held), PrecisionName(asked));
 }
 
 Result<U2Model> LoadU2Model(const std::string& path, std::optional<Precision> precision, const PassOptions& passes,
@@ -99,10 +102,7 @@ Result<U2Model> LoadU2ModelFor(const std::string& device, const std::string& pat
   if (!device.starts_with("cuda")) return LoadU2Model(path, precision);
   TING_ASSIGN_OR_RETURN(U2Model model, LoadU2Model(path, std::nullopt));
   const Precision asked = precision.value_or(model.info.precision);
-  if (model.info.precision == Precision::kBF16 && asked != Precision::kBF16) {
-    return InvalidArgument("{} holds bf16 weights, which cannot become {}; build it again with --precision f32", path,
-                           PrecisionName(asked));
-  }
+  TING_RETURN_IF_ERROR(CheckPrecision(model, asked, path));
   model.info.precision = asked;
   return model;
 }

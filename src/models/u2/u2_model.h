@@ -26,7 +26,8 @@ struct U2Model {
 };
 
 // `path`: an engine file, a checkpoint (LoadCheckpoint), or "random:ARCHITECTURE" (random_checkpoint.h).
-// `precision`: none keeps an engine file's own, and is f32 for a checkpoint. An engine file in bf16 cannot become f32.
+// `precision`: none keeps an engine file's own, and is f32 for a checkpoint. CheckPrecision says what
+// an engine file cannot become.
 Result<U2Model> LoadU2Model(const std::string& path, std::optional<Precision> precision, const PassOptions& passes,
                             std::vector<PassTime>* pass_times);
 inline Result<U2Model> LoadU2Model(const std::string& path, std::optional<Precision> precision) {
@@ -34,8 +35,8 @@ inline Result<U2Model> LoadU2Model(const std::string& path, std::optional<Precis
 }
 // The same for a device: a GPU takes the weights as the file has them and converts them on the way to its memory.
 Result<U2Model> LoadU2ModelFor(const std::string& device, const std::string& path, std::optional<Precision> precision);
+// Weights that the file has rounded do not become finer again.
+Status CheckPrecision(const U2Model& model, Precision asked, const std::string& path);
 Status SaveU2Model(const U2Model& model, const std::string& path);
-
-const char* PrecisionName(Precision precision);
 
 }  // namespace ting

@@ -42,10 +42,15 @@ Status PackOne(WeightStore& weights, const std::string& name, DType dtype) {
   return Status();
 }
 
+DType StoredType(Precision precision) {
+  if (precision == Precision::kBF16) return DType::kBF16;
+  return precision == Precision::kBF16x3 ? DType::kBF16x2 : DType::kF32;
+}
+
 }  // namespace
 
 Status PackWeights(Module& module, Precision precision) {
-  const DType dtype = precision == Precision::kBF16 ? DType::kBF16 : DType::kF32;
+  const DType dtype = StoredType(precision);
   for (const std::string& name : WeightsInSlots(module, kMatrixSlots)) {
     TING_RETURN_IF_ERROR(PackOne(module.weights, name, dtype));
   }

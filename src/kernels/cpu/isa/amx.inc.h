@@ -1,9 +1,10 @@
 // src/kernels/cpu/isa/amx.inc.h
 // SPDX-License-Identifier: Apache-2.0
 //
-// bf16 products by AMX (GemmArgs with mode kBF16): a tile register holds 16 rows of 64 bytes, and 16 pairs of k of
-// one panel16 panel are such a tile as they lie. Two row tiles meet two panels in four accumulators, so that each
-// loaded tile is used twice.
+// bf16 products by AMX (GemmArgs with mode kBF16 or kBF16x2): a tile register holds 16 rows of 64 bytes, and 16 pairs
+// of k of one panel16 panel are such a tile as they lie. Two row tiles meet two panels in four accumulators, so that
+// each loaded tile is used twice; with two terms three times, so that three times the products take about twice the
+// time.
 //
 // Rows are cut into tiles of one height, so that the call needs one tile configuration; the last tile of a group
 // may start inside the one before, and the rows that it repeats are not stored. A sum runs over k in steps of 32:
@@ -71,6 +72,39 @@ TING_INLINE void Step(const char* a0, const char* a1, int64_t a_stride, const ch
   }
 }
 
+// The same in two terms: four tiles each of A and B for twelve products. The small ones are added first.
+template <int kTiles, int kPanels>
+TING_INLINE void StepOfTerms(const char* a0, const char* a1, int64_t a_stride, const char* b0, const char* b1) {
+  TileLoad<6>(b0, kLineBytes);
+  TileLoad<4>(a0 + kTermBytes, a_stride);
+  TileProduct<0, 4, 6>();
+  if constexpr (kPanels > 1) {
+    TileLoad<7>(b1, kLineBytes);
+    TileProduct<1, 4, 7>();
+  }
+  if constexpr (kTiles > 1) {
+    TileLoad<5>(a1 + kTermBytes, a_stride);
+    TileProduct<2, 5, 6>();
+    if constexpr (kPanels > 1) TileProduct<3, 5, 7>();
+  }
+  TileLoad<4>(a0, a_stride);
+  TileProduct<0, 4, 6>();
+  if constexpr (kPanels > 1) TileProduct<1, 4, 7>();
+  if constexpr (kTiles > 1) {
+    TileLoad<5>(a1, a_stride);
+    TileProduct<2, 5, 6>();
+    if constexpr (kPanels > 1) TileProduct<3, 5, 7>();
+  }
+  TileLoad<6>(b0 + kTileBytes, kLineBytes);
+  TileProduct<0, 4, 6>();
+  if constexpr (kTiles > 1) TileProduct<2, 5, 6>();
+  if constexpr (kPanels > 1) {
+    TileLoad<7>(b1 + kTileBytes, kLineBytes);
+    TileProduct<1, 4, 7>();
+    if constexpr (kTiles > 1) TileProduct<3, 5, 7>();
+  }
+}
+
 // The last k of a segment, fewer than a step: copies with zeros behind, for A ends there and B's panel may.
 template <int kTiles, int kPanels>
 static void TailStep(const BlockArgs& t, const char* const* a, const char* const* b, int64_t k) {
@@ -109,20 +143,25 @@ struct Pending {
   }
 };
 
-template <int kTiles, int kPanels>
+template <int kTiles, int kPanels, bool kTwoTerms>
 [[gnu::noinline]] static void Block(const BlockArgs& t, Pending& pending) {
   TileLoad<0>(t.bias[0], 0);  // stride 0: every row of the tile is the bias
   if constexpr (kPanels > 1) TileLoad<1>(t.bias[1], 0);
   if constexpr (kTiles > 1) TileLoad<2>(t.bias[0], 0);
   if constexpr (kTiles > 1 && kPanels > 1) TileLoad<3>(t.bias[1], 0);
   const char *b0 = t.b[0], *b1 = t.b[1], *ahead0 = t.ahead[0], *ahead1 = t.ahead[1];
-  const int64_t stride = t.row_bytes, steps = t.segment_k / kStepK, tail = t.segment_k % kStepK;
+  constexpr int64_t kTerms = kTwoTerms ? 2 : 1;
+  const int64_t stride = t.row_bytes, steps = t.segment_k / kStepK, tail = kTwoTerms ? 0 : t.segment_k % kStepK;
   const int64_t lines = t.ahead_lines, num_segments = t.num_segments;
   for (int64_t s = 0; s < num_segments; ++s) {
     const char *a0 = t.a[0] + t.segment_bytes[s], *a1 = t.a[kTiles - 1] + t.segment_bytes[s];
     for (int64_t k = 0; k < steps; ++k) {
-      Step<kTiles, kPanels>(a0, a1, stride, b0, b1);
-      a0 += kLineBytes, a1 += kLineBytes, b0 += kTileBytes, b1 += kTileBytes;
+      if constexpr (kTwoTerms) {
+        StepOfTerms<kTiles, kPanels>(a0, a1, stride, b0, b1);
+      } else {
+        Step<kTiles, kPanels>(a0, a1, stride, b0, b1);
+      }
+      a0 += kTerms * kLineBytes, a1 += kTerms * kLineBytes, b0 += kTerms * kTileBytes, b1 += kTerms * kTileBytes;
       for (int64_t line = 0; line < lines; ++line, ahead0 += kLineBytes, ahead1 += kLineBytes) {
         __builtin_prefetch(ahead0, 0, 2);
         if constexpr (kPanels > 1) __builtin_prefetch(ahead1, 0, 2);
@@ -142,7 +181,9 @@ template <int kTiles, int kPanels>
 }
 
 using BlockFunction = void (*)(const BlockArgs&, Pending&);
-static const BlockFunction kBlocks[2][2] = {{Block<1, 1>, Block<1, 2>}, {Block<2, 1>, Block<2, 2>}};
+template <bool kTwoTerms>
+static const BlockFunction kBlocks[2][2] = {{Block<1, 1, kTwoTerms>, Block<1, 2, kTwoTerms>},
+                                            {Block<2, 1, kTwoTerms>, Block<2, 2, kTwoTerms>}};
 
 // How a call's rows are cut: each group into `tiles` tiles of `height` rows, numbered through all groups.
 struct RowCut {
@@ -163,11 +204,12 @@ static void Configure(int64_t height) {
 }
 
 // All row tiles against one pair of panels.
+template <bool kTwoTerms>
 static void BlockPair(const GemmArgs& g, const RowCut& cut, BlockArgs& t, int panels, int64_t next, int64_t n,
                       int64_t columns, float* buffers, Pending& pending) {
   const int64_t tiles = cut.tiles * g.groups, blocks = (tiles + kRowTiles - 1) / kRowTiles;
   const char* const ahead[2] = {t.b[0] + next * g.b_panel_bytes, t.b[1] + next * g.b_panel_bytes};
-  const int64_t lines = (kTileRows + blocks - 1) / blocks;
+  const int64_t lines = ((kTwoTerms ? 2 : 1) * kTileRows + blocks - 1) / blocks;
   t.ahead_lines = next == 0 ? 0 : lines;
   for (int64_t tile = 0; tile < tiles; tile += kRowTiles) {
     const int count = tiles - tile < kRowTiles ? 1 : kRowTiles;
@@ -177,7 +219,7 @@ static void BlockPair(const GemmArgs& g, const RowCut& cut, BlockArgs& t, int pa
     }
     for (int j = 0; j < 2; ++j) t.ahead[j] = ahead[j] + tile / kRowTiles * (g.b_panel_bytes / blocks);
     t.tile = t.tile == buffers ? buffers + kBufferFloats : buffers;
-    kBlocks[count - 1][panels - 1](t, pending);
+    kBlocks<kTwoTerms>[count - 1][panels - 1](t, pending);
     pending.Drain(kRowTiles * kTileRows);
     pending.n = n, pending.columns = columns, pending.count = count;
     for (int i = 0; i < count; ++i) {
@@ -188,6 +230,7 @@ static void BlockPair(const GemmArgs& g, const RowCut& cut, BlockArgs& t, int pa
   }
 }
 
+template <bool kTwoTerms>
 static void AmxGemm(const GemmArgs& g) {
   alignas(64) float buffers[2 * kBufferFloats];
   static const int64_t kOneSegment = 0;
@@ -212,7 +255,7 @@ static void AmxGemm(const GemmArgs& g) {
     }
     const int64_t n = panel * kPanel, widest = step == 2 ? panels * kPanel : kPanel;
     const int64_t next = panel + step < g.last_panel ? step : 0;
-    BlockPair(g, cut, t, panels, next, n, g.N - n < widest ? g.N - n : widest, buffers, pending);
+    BlockPair<kTwoTerms>(g, cut, t, panels, next, n, g.N - n < widest ? g.N - n : widest, buffers, pending);
   }
   pending.Drain(kRowTiles * kTileRows);
   asm volatile("tilerelease");

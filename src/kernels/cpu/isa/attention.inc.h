@@ -160,7 +160,8 @@ static void Attention(const AttentionArgs& a) {
   for (int64_t r = 0; r < a.rows; ++r) {
     char* out = static_cast<char*>(a.out) + r * a.out_row_bytes;
     for (int64_t d = 0; d < a.Dh; d += kLanes) {
-      StoreAs(a.out_mode, out, d, LoadPartial(context + r * head_stride + d, a.Dh - d) * inverse[r], a.Dh - d);
+      const VecF v = LoadPartial(context + r * head_stride + d, a.Dh - d) * inverse[r];
+      StoreAs(a.out_mode, out, a.out_column + d, v, a.Dh - d);
     }
   }
 }

@@ -28,7 +28,39 @@ TING_INLINE VecF Activate(VecF x) {
   return x;
 }
 
+#if defined(__AMX_BF16__)
+// Where the high term of a column lies in a row in runs (GemmMode::kBF16x2).
+TING_INLINE char* InRun(char* row, uint64_t column) {
+  return row + column / kRunValues * (2 * kTermBytes) + column % kRunValues * 2;
+}
+// Apart and not inlined, lest the compiler prepare sixteen addresses in every loop that never comes here.
+[[gnu::noinline]] static void StoreBf16x2Partial(char* row, int64_t column, VecF v, int64_t n) {
+  const VecF nearest = RoundBf16(v);
+  uint16_t terms[2][kLanes];
+  StoreBf16(terms[0], v);
+  StoreBf16(terms[1], v - nearest);
+  for (int64_t i = 0; i < n && i < kLanes; ++i) {
+    char* at = InRun(row, static_cast<uint64_t>(column + i));
+    memcpy(at, &terms[0][i], 2);
+    memcpy(at + kTermBytes, &terms[1][i], 2);
+  }
+}
+// Values `column` and on of such a row.
+TING_INLINE void StoreBf16x2(char* row, int64_t column, VecF v, int64_t n) {
+  if (n < kLanes || column % kLanes != 0) return StoreBf16x2Partial(row, column, v, n);
+  char* at = InRun(row, static_cast<uint64_t>(column));
+  const __m256bh high = _mm512_cvtneps_pbh(v);
+  const VecF nearest = (VecF)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)high), 16);
+  const __m256bh low = _mm512_cvtneps_pbh(v - nearest);
+  memcpy(at, &high, sizeof high);
+  memcpy(at + kTermBytes, &low, sizeof low);
+}
+#endif
+
 TING_INLINE void StoreAs(GemmMode mode, void* p, int64_t i, VecF v, int64_t n) {
+#if defined(__AMX_BF16__)
+  if (mode == GemmMode::kBF16x2) return StoreBf16x2(static_cast<char*>(p), i, v, n);
+#endif
   if (mode == GemmMode::kBF16) {
     StoreBf16Partial(static_cast<uint16_t*>(p) + i, v, n);
   } else {
@@ -73,9 +105,14 @@ static void Finish(const GemmArgs& g, const float* tile, int64_t rows, int64_t r
 }
 
 using FinishFunction = void (*)(const GemmArgs&, const float*, int64_t, int64_t, int64_t, int64_t, int64_t);
+#if defined(__AMX_BF16__)
+#define TING_FINISH_BF16X2(E) Finish<E, GemmMode::kBF16x2>
+#else
+#define TING_FINISH_BF16X2(E) nullptr
+#endif
 #define TING_FINISH_ROW(E) \
-  { Finish<E, GemmMode::kF32>, Finish<E, GemmMode::kBF16>, Finish<E, GemmMode::kRounded> }
-static const FinishFunction kFinish[5][3] = {TING_FINISH_ROW(Epilogue::kNone), TING_FINISH_ROW(Epilogue::kRelu),
+  { Finish<E, GemmMode::kF32>, Finish<E, GemmMode::kBF16>, Finish<E, GemmMode::kRounded>, TING_FINISH_BF16X2(E) }
+static const FinishFunction kFinish[5][4] = {TING_FINISH_ROW(Epilogue::kNone), TING_FINISH_ROW(Epilogue::kRelu),
                                              TING_FINISH_ROW(Epilogue::kSwish), TING_FINISH_ROW(Epilogue::kGelu),
                                              TING_FINISH_ROW(Epilogue::kGlu)};
 

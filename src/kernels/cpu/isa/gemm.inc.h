@@ -192,7 +192,8 @@ static void PanelPair(const GemmArgs& g, TileArgs& t, int panels, int64_t next, 
 static void Gemm(const GemmArgs& g) {
   if (g.rows <= 0) return;
 #if defined(__AMX_BF16__)
-  if (g.mode == GemmMode::kBF16) return AmxGemm(g);
+  if (g.mode == GemmMode::kBF16) return AmxGemm<false>(g);
+  if (g.mode == GemmMode::kBF16x2) return AmxGemm<true>(g);
 #endif
   alignas(64) float tile[kMaxRows * kTileStride];
   static const int64_t kOneSegment = 0;

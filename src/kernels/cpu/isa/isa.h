@@ -15,8 +15,11 @@
 namespace ting::cpu {
 
 // What a product reads. kRounded: bf16 weights on a machine without bf16 products: weights expanded to f32,
-// activations rounded to bf16 but stored as f32, f32 sums.
-enum class GemmMode : uint8_t { kF32, kBF16, kRounded };
+// activations rounded to bf16 but stored as f32, f32 sums. kBF16x2 (AMX): f32 numbers as sums of two bf16, each product
+// as three: low by high, high by low and high by high. A row has its values in runs of 32: the 32 nearest bf16, then
+// the 32 bf16 nearest to what those leave, 128 bytes together.
+enum class GemmMode : uint8_t { kF32, kBF16, kRounded, kBF16x2 };
+inline constexpr int64_t kRunValues = 32, kTermBytes = 64;  // kBF16x2: of a run, and of one term of it
 
 enum class Epilogue : uint8_t { kNone, kRelu, kSwish, kGelu, kGlu };
 
@@ -43,7 +46,7 @@ struct GemmArgs {
   float scale = 1;
   const float* residual = nullptr;
   int64_t residual_stride = 0;
-  void* c = nullptr;  // f32; kBF16: bf16; kRounded: f32 holding bf16 values
+  void* c = nullptr;  // f32; kBF16: bf16; kRounded: f32 holding bf16 values; kBF16x2: runs
   GemmMode c_mode = GemmMode::kF32;
   int64_t c_row_bytes = 0, c_group_bytes = 0;
 };
@@ -81,9 +84,9 @@ struct AttentionArgs {
   int64_t T = 0, Dh = 0;
   const int64_t *first = nullptr, *last = nullptr;
   float* scratch = nullptr;  // AttentionScratchFloats(T, Dh)
-  void* out = nullptr;       // [rows, Dh] within rows of all heads
+  void* out = nullptr;       // rows of all heads; this one's columns are [out_column, out_column + Dh)
   GemmMode out_mode = GemmMode::kF32;
-  int64_t out_row_bytes = 0;
+  int64_t out_row_bytes = 0, out_column = 0;
 };
 inline int64_t AttentionScratchFloats(int64_t T, int64_t Dh) {
   const int64_t padded_T = (T + 15) / 16 * 16 + 16, padded_Dh = (Dh + 15) / 16 * 16 + 16;

@@ -56,8 +56,15 @@ TING_INLINE void NormRowAs(GemmMode mode, const float* x, int64_t D, const float
   if (mode == GemmMode::kF32) NormRow<GemmMode::kF32>(x, D, gamma, beta, eps, y);
   if (mode == GemmMode::kBF16) NormRow<GemmMode::kBF16>(x, D, gamma, beta, eps, y);
   if (mode == GemmMode::kRounded) NormRow<GemmMode::kRounded>(x, D, gamma, beta, eps, y);
+#if defined(__AMX_BF16__)
+  if (mode == GemmMode::kBF16x2) NormRow<GemmMode::kBF16x2>(x, D, gamma, beta, eps, y);
+#endif
 }
 TING_INLINE void ZeroPad(GemmMode mode, void* y, int64_t D, int64_t padded_D) {
+  if (mode == GemmMode::kBF16x2) {
+    for (int64_t i = D; i < padded_D; ++i) StoreAs(mode, y, i, VecF{}, 1);
+    return;
+  }
   const int64_t size = mode == GemmMode::kBF16 ? 2 : 4;
   memset(static_cast<char*>(y) + D * size, 0, static_cast<size_t>((padded_D - D) * size));
 }

@@ -1,0 +1,33 @@
+// src/base/precision.cc
+// SPDX-License-Identifier: Apache-2.0
+#include <array>
+#include <utility>
+
+#include "ting/options.h"
+
+namespace ting {
+namespace {
+
+constexpr std::array<std::pair<Precision, const char*>, 5> kNames = {{{Precision::kF32, "f32"},
+                                                                      {Precision::kTF32, "tf32"},
+                                                                      {Precision::kF16, "f16"},
+                                                                      {Precision::kBF16, "bf16"},
+                                                                      {Precision::kBF16x3, "bf16x3"}}};
+
+}  // namespace
+
+const char* PrecisionName(Precision precision) {
+  for (const auto& [known, name] : kNames) {
+    if (known == precision) return name;
+  }
+  return "?";
+}
+
+std::optional<Precision> ParsePrecision(std::string_view name) {
+  for (const auto& [precision, known] : kNames) {
+    if (name == known) return precision;
+  }
+  return std::nullopt;
+}
+
+}  // namespace ting
