@@ -14,7 +14,17 @@
 namespace ting::cpu {
 namespace {
 
-constexpr int64_t kFrameBufferBytes = 400 << 10;  // of the 1 MB that a core's second-level cache has
+// Frames that a thread holds at a time: of the 1 MB that a core's second-level cache has, or of the 2 MB where there is
+// AMX, whose products are so fast that the weights should be fetched for more rows at once.
+constexpr int64_t kFrameBufferBytes = 400 << 10, kTileFrameBufferBytes = 1400 << 10;
+constexpr int64_t kMostFrames = 16;
+
+// The same product, cut along the frames.
+void ExchangeRowsAndGroups(GemmArgs& g) {
+  std::swap(g.rows, g.groups);
+  std::swap(g.a_row_bytes, g.a_group_bytes);
+  std::swap(g.c_row_bytes, g.c_group_bytes);
+}
 
 // A convolution after the first. Its frequencies follow from the features' width (Measure).
 struct Conv {
@@ -118,7 +128,8 @@ class SubsampleConv2d : public Kernel {
       frequencies = conv.out_frequencies;
     }
     frames_ = 1;
-    while (frames_ < 16 && FrameBytes(frames_ + 1) <= kFrameBufferBytes) ++frames_;
+    const int64_t buffer = UsesTiles(isa_, convs_[0].matrix.mode()) ? kTileFrameBufferBytes : kFrameBufferBytes;
+    while (frames_ < kMostFrames && FrameBytes(frames_ + 1) <= buffer) ++frames_;
     num_mel_ = num_mel;
     return true;
   }
@@ -191,10 +202,17 @@ class SubsampleConv2d : public Kernel {
       g.c_mode = last ? out_.mode() : convs_[i + 1].matrix.mode();
       g.c_row_bytes = last ? params_.C * ElementBytes(out_.mode()) : convs_[i + 1].in_pixel_bytes;
       g.c_group_bytes = last ? out_.row_bytes() : conv.out_frequencies * g.c_row_bytes;
+      if (Tiles(g.groups, g.mode) * g.rows < Tiles(g.rows, g.mode) * g.groups) ExchangeRowsAndGroups(g);
       isa_.gemm(g);
       buffer = next;
     }
     out_.ZeroTails(hidden, frames);
+  }
+
+  // Row tiles that `rows` rows of a group make: 19 frequencies are two of ten rows, 16 frames one.
+  int64_t Tiles(int64_t rows, GemmMode mode) const {
+    const int64_t most = UsesTiles(isa_, mode) ? kAmxRows : isa_.max_rows;
+    return (rows + most - 1) / most;
   }
 
   void FirstConv(const float* x, int64_t first, int64_t frames, std::byte* normalised, std::byte* y) const {
