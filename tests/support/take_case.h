@@ -11,8 +11,8 @@
 namespace ting::cuda {
 
 // Every case, or with TING_TEST_EVERY=N in the environment one of N. `pair`: the case's blocks are in clusters of two.
-// Under racecheck (of CUDA 13.0) none of those ended whose warps pass the cluster's barrier in different places;
-// TING_TEST_PAIRS=0 leaves them out.
+// racecheck lets no warp out of the cluster barrier's wait until all of the block have come to theirs, so that most of
+// those stand still; TING_TEST_PAIRS=0 leaves them out.
 inline bool TakeCase(bool pair = false) {
   static const int every = [] {
     const char* value = std::getenv("TING_TEST_EVERY");
