@@ -338,8 +338,8 @@ class Consumer {
   }
   // Barriers are there; false if the block has no rows.
   __device__ bool Ready() const {
-    __syncthreads();
     if (p_.share > 1) ClusterWait();
+    __syncthreads();
     return block_.cluster_row0 < rows_;
   }
   __device__ bool PrepareRows() const {
