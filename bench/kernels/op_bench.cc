@@ -49,8 +49,8 @@ class Node {
     AlignedBuffer& buffer = buffers_.emplace_back(AlignedBuffer::Allocate(WeightBytes(dtype, shape, layout)).value());
     uint32_t seed = static_cast<uint32_t>(buffers_.size());
     for (size_t i = 0; i + 4 <= buffer.size(); i += 4) {
-      seed = seed * 1664525U +
-             1013904223U;  // any finite values: +-(0.01 to 0.03), in each half of a word for bf16 and bf16x2
+      // Any finite values: +-(0.01 to 0.03), in each half of a word for bf16 and bf16x2.
+      seed = seed * 1664525U + 1013904223U;
       const float f = (seed & 0x80000000U ? -0.01F : 0.01F) * (1.0F + static_cast<float>(seed >> 9 & 0xff) / 128.0F);
       uint32_t bits;
       std::memcpy(&bits, &f, 4);

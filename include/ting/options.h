@@ -16,7 +16,7 @@ namespace ting {
 // The storage type of the matrices and of the activations that feed them. Sums, LayerNorm, softmax and
 // scores are f32 in each of them. kTF32: f32 storage, operands of products rounded to ten bits of mantissa (GPU).
 // kBF16x3: every operand as the sum of two bf16, every product of matrices as the sum of three of bf16 (all but low by
-// low): nearly f32, several times as fast where the CPU has AMX, and f32 itself elsewhere.
+// low): nearly f32, and faster than it where the CPU has AMX; elsewhere computed in f32.
 // The CPU computes in kF32, kBF16 and kBF16x3, a GPU in all but the last.
 enum class Precision { kF32, kBF16, kF16, kTF32, kBF16x3 };
 const char* PrecisionName(Precision precision);  // "f32", …, as --precision takes it

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <limits>
 
+#include "base/status_macros.h"
 #include "tests/engine/golden_set.h"
 
 namespace ting {
@@ -29,8 +30,20 @@ class RecognizerTest : public ::testing::Test {
     return results[0].status.message();
   }
 
+  void TearDown() override {
+    std::error_code error;
+    std::filesystem::remove(engine_path_, error);
+  }
+  // The model, by way of an engine file at engine_path_.
+  Result<std::unique_ptr<Recognizer>> BuiltAs(Precision precision) const {
+    TING_RETURN_IF_ERROR(BuildEngine(set_->model_dir, engine_path_, precision));
+    return Recognizer::Load(engine_path_, {});
+  }
+
   static testing::GoldenSet* set_;
   static Recognizer* recognizer_;
+  const std::string engine_path_ =
+      (std::filesystem::temp_directory_path() / ("recognizer_test." + std::to_string(::getpid()) + ".ting")).string();
 };
 testing::GoldenSet* RecognizerTest::set_ = nullptr;
 Recognizer* RecognizerTest::recognizer_ = nullptr;
@@ -116,10 +129,7 @@ TEST_F(RecognizerTest, ThreadsDoNotChangeABit) {
 }
 
 TEST_F(RecognizerTest, AnEngineFileIsTheSameModel) {
-  const std::string path =
-      (std::filesystem::temp_directory_path() / ("recognizer_test." + std::to_string(::getpid()) + ".ting")).string();
-  ASSERT_TRUE(BuildEngine(set_->model_dir, path, Precision::kF32).ok());
-  auto engine = Recognizer::Load(path, {});
+  const auto engine = BuiltAs(Precision::kF32);
   ASSERT_TRUE(engine.ok()) << engine.status().ToString();
   const auto expected = recognizer_->Recognize(set_->audio, {});
   const auto actual = (*engine)->Recognize(set_->audio, {});
@@ -127,15 +137,10 @@ TEST_F(RecognizerTest, AnEngineFileIsTheSameModel) {
   EXPECT_EQ((*engine)->GraphText(), recognizer_->GraphText());
   EXPECT_EQ((*engine)->info().family, recognizer_->info().family);
   EXPECT_EQ((*engine)->info().num_parameters, recognizer_->info().num_parameters);
-  std::filesystem::remove(path);
 }
 
 TEST_F(RecognizerTest, Bf16KeepsTheTextsOfClearSpeech) {
-  const std::string path =
-      (std::filesystem::temp_directory_path() / ("recognizer_test." + std::to_string(::getpid()) + ".bf16.ting"))
-          .string();
-  ASSERT_TRUE(BuildEngine(set_->model_dir, path, Precision::kBF16).ok());
-  auto engine = Recognizer::Load(path, {});
+  const auto engine = BuiltAs(Precision::kBF16);
   ASSERT_TRUE(engine.ok()) << engine.status().ToString();
   EXPECT_EQ((*engine)->info().precision, Precision::kBF16);
   const auto expected = recognizer_->Recognize(set_->audio, {});
@@ -145,16 +150,11 @@ TEST_F(RecognizerTest, Bf16KeepsTheTextsOfClearSpeech) {
   EXPECT_GE(same, static_cast<int>(expected.size()) - 1);
   RecognizerOptions f32;
   f32.precision = Precision::kF32;
-  EXPECT_NE(Recognizer::Load(path, f32).status().message().find("build it again"), std::string::npos);
-  std::filesystem::remove(path);
+  EXPECT_NE(Recognizer::Load(engine_path_, f32).status().message().find("build it again"), std::string::npos);
 }
 
 TEST_F(RecognizerTest, Bf16x3KeepsEveryText) {
-  const std::string path =
-      (std::filesystem::temp_directory_path() / ("recognizer_test." + std::to_string(::getpid()) + ".bf16x3.ting"))
-          .string();
-  ASSERT_TRUE(BuildEngine(set_->model_dir, path, Precision::kBF16x3).ok());
-  auto engine = Recognizer::Load(path, {});
+  const auto engine = BuiltAs(Precision::kBF16x3);
   ASSERT_TRUE(engine.ok()) << engine.status().ToString();
   EXPECT_EQ((*engine)->info().precision, Precision::kBF16x3);
   const auto expected = recognizer_->Recognize(set_->audio, {});
@@ -165,12 +165,11 @@ TEST_F(RecognizerTest, Bf16x3KeepsEveryText) {
   }
   RecognizerOptions options;
   options.precision = Precision::kBF16;  // coarser: possible
-  EXPECT_TRUE(Recognizer::Load(path, options).ok());
+  EXPECT_TRUE(Recognizer::Load(engine_path_, options).ok());
   options.precision = Precision::kF32;
-  EXPECT_NE(Recognizer::Load(path, options).status().message().find("build it again"), std::string::npos);
+  EXPECT_NE(Recognizer::Load(engine_path_, options).status().message().find("build it again"), std::string::npos);
   options.precision = Precision::kBF16x3, options.device = "cuda";
-  EXPECT_NE(Recognizer::Load(path, options).status().message().find("not in bf16x3"), std::string::npos);
-  std::filesystem::remove(path);
+  EXPECT_NE(Recognizer::Load(engine_path_, options).status().message().find("not in bf16x3"), std::string::npos);
 }
 
 TEST_F(RecognizerTest, RefusesWhatIsNoModel) {

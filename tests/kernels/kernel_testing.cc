@@ -236,8 +236,7 @@ OpOutcome RunOp(std::span<const KernelEntry> entries, const OpDesc& desc, const 
 Tolerance ToleranceOf(const std::string& op, DType weights) {
   if (op == "add" || op == "add_positions" || op == "layer_norm" || op == "embed") return {1e-6F, 1e-5F};
   if (weights == DType::kBF16) return {1e-3F, 2e-2F};
-  if (weights == DType::kBF16x2)
-    return {1e-5F, 1e-4F};  // activations in two terms: 2^-17 each, and one product left out
+  if (weights == DType::kBF16x2) return {1e-5F, 1e-4F};  // activations round by 2^-17, and low by low is left out
   return {1e-6F, 3e-5F};
 }
 

@@ -3,8 +3,8 @@
 //
 // bf16 products by AMX (GemmArgs with mode kBF16 or kBF16x2): a tile register holds 16 rows of 64 bytes, and 16 pairs
 // of k of one panel16 panel are such a tile as they lie. Two row tiles meet two panels in four accumulators, so that
-// each loaded tile is used twice; with two terms three times, so that three times the products take about twice the
-// time.
+// each loaded tile is used twice; with two terms three times, so that three times the products take 2 to 2.5 times
+// as long.
 //
 // Rows are cut into tiles of one height, so that the call needs one tile configuration; the last tile of a group
 // may start inside the one before, and the rows that it repeats are not stored. A sum runs over k in steps of 32:
