@@ -25,17 +25,10 @@ struct Shape {
   int64_t R, K, N;
 };
 
-double Peak(bool bf16) {
-  static const double peaks[2] = {PeakFlops(false), PeakFlops(true)};
-  return peaks[bf16 ? 1 : 0];
-}
-
-// bf16x2 operands take three products of bf16.
 void Report(benchmark::State& state, const Shape& shape, DType dtype, double best_s) {
   const double flops = 2.0 * shape.R * shape.K * shape.N;
   state.counters["best_GFLOPs"] = flops / best_s * 1e-9;
-  state.counters["best_percent"] =
-      100 * flops * (dtype == DType::kBF16x2 ? 3 : 1) / best_s / Peak(dtype != DType::kF32);
+  state.counters["best_percent"] = 100 * flops / best_s / ProductPeak(dtype);
 }
 
 template <typename Body>
@@ -78,9 +71,10 @@ void OneDnn(benchmark::State& state, Shape shape, DType dtype) {
 void Register() {
   const std::pair<int64_t, int64_t> widths[] = {{256, 2048}, {2048, 256}, {256, 768},  {256, 256},
                                                 {256, 512},  {256, 4233}, {4864, 256}, {2304, 256}};
-  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kBF16x2}) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kBF16x2, DType::kS16}) {
     if (dtype == DType::kBF16 && !Isa().bf16_products) continue;
     if (dtype == DType::kBF16x2 && !Isa().bf16_tiles) continue;
+    if (dtype == DType::kS16 && !Isa().s16_products) continue;
     for (const int64_t R : {104, 832}) {
       for (const auto& [K, N] : widths) {
         const Shape shape{R, K, N};
@@ -88,7 +82,7 @@ void Register() {
             std::string(DTypeName(dtype)) + "/" + std::to_string(R) + "x" + std::to_string(K) + "x" + std::to_string(N);
         benchmark::RegisterBenchmark(("ting/" + name).c_str(), Ours, shape, dtype);
 #if defined(TING_HAS_ONEDNN)
-        if (dtype == DType::kBF16x2) continue;
+        if (dtype == DType::kBF16x2 || dtype == DType::kS16) continue;
         benchmark::RegisterBenchmark(("onednn/" + name).c_str(), OneDnn, shape, dtype);
 #endif
       }

@@ -10,6 +10,7 @@
 #include <ctime>
 
 #include "kernels/cpu/isa/isa.h"
+#include "tensor/dtype.h"
 
 namespace ting::bench {
 
@@ -41,6 +42,15 @@ inline double PeakFlops(bool bf16) {
     best = std::max(best, flops / (Seconds() - start));
   }
   return best;
+}
+
+// The rate that products of matrices of this type can reach: bf16x2 takes three of bf16, an instruction of s16
+// multiplies two values a lane.
+inline double ProductPeak(DType dtype) {
+  static const double f32 = PeakFlops(false), bf16 = PeakFlops(true);
+  if (dtype == DType::kF32) return f32;
+  if (dtype == DType::kS16) return 2 * f32;
+  return dtype == DType::kBF16x2 ? bf16 / 3 : bf16;
 }
 
 }  // namespace ting::bench

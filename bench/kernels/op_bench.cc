@@ -13,6 +13,7 @@
 #include "base/aligned_buffer.h"
 #include "bench/kernels/machine.h"
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/params.h"
 
 namespace ting::bench {
 namespace {
@@ -47,15 +48,16 @@ class Node {
  private:
   Node& Add(const std::string& slot, DType dtype, Shape shape, Layout layout) {
     AlignedBuffer& buffer = buffers_.emplace_back(AlignedBuffer::Allocate(WeightBytes(dtype, shape, layout)).value());
+    std::vector<float> values(shape.num_elements());
     uint32_t seed = static_cast<uint32_t>(buffers_.size());
-    for (size_t i = 0; i + 4 <= buffer.size(); i += 4) {
-      // Any finite values: +-(0.01 to 0.03), in each half of a word for bf16 and bf16x2.
+    for (float& value : values) {  // +-(0.01 to 0.03)
       seed = seed * 1664525U + 1013904223U;
-      const float f = (seed & 0x80000000U ? -0.01F : 0.01F) * (1.0F + static_cast<float>(seed >> 9 & 0xff) / 128.0F);
-      uint32_t bits;
-      std::memcpy(&bits, &f, 4);
-      if (dtype != DType::kF32) bits = (bits & 0xffff0000U) | bits >> 16;
-      std::memcpy(buffer.data() + i, &bits, 4);
+      value = (seed & 0x80000000U ? -0.01F : 0.01F) * (1.0F + static_cast<float>(seed >> 9 & 0xff) / 128.0F);
+    }
+    if (shape.rank() == 2) {
+      PackMatrix(values.data(), shape[0], shape[1], dtype, layout, buffer.data());
+    } else {
+      std::memcpy(buffer.data(), values.data(), values.size() * sizeof(float));
     }
     desc_.weights[slot] = {buffer.data(), dtype, shape, layout};
     return *this;
@@ -129,11 +131,9 @@ void RunJob(benchmark::State& state, const std::string& op, DType dtype, int64_t
     if (!kernel->Run(context).ok()) return state.SkipWithError("failed");
     best = std::min(best, Seconds(threads > 1) - start);
   }
-  static const double peaks[2] = {PeakFlops(false), PeakFlops(true)};
   state.counters["best_ms"] = best * 1e3;
   state.counters["best_GFLOPs"] = job.flops / best * 1e-9;
-  state.counters["best_percent"] =
-      100 * job.flops * (dtype == DType::kBF16x2 ? 3 : 1) / best / threads / peaks[dtype == DType::kF32 ? 0 : 1];
+  state.counters["best_percent"] = 100 * job.flops / best / threads / ProductPeak(dtype);
 }
 
 }  // namespace
@@ -144,7 +144,7 @@ int main(int argc, char** argv) {
   std::printf("%s: %.1f GFLOP/s f32, %.1f bf16 on registers\n", ting::bench::Isa().name,
               ting::bench::PeakFlops(false) * 1e-9, ting::bench::PeakFlops(true) * 1e-9);
   benchmark::Initialize(&argc, argv);
-  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kBF16x2}) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kBF16x2, DType::kS16}) {
     for (const char* op : {"feed_forward", "rel_attention", "conv_module", "subsample_conv2d", "log_softmax_topk"}) {
       for (const int64_t R : {1, 16, 104, 832}) {
         for (const int threads : {1, 2}) {

@@ -32,13 +32,15 @@ Status BadWeight(const OpDesc& desc, const std::string& slot, const WeightView& 
                          weight.layout == Layout::kPanel16 ? " panel16" : "", expected);
 }
 
-bool IsMatrixType(DType dtype) { return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kBF16x2; }
+bool IsMatrixType(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kBF16x2 || dtype == DType::kS16;
+}
 
 // Where element (n, k) lies in panel16, counted in elements; of bf16x2 the high term, counted in bf16.
 int64_t PanelIndex(int64_t n, int64_t k, int64_t K, DType dtype) {
   const int64_t column = n % kPanelWidth, first = n / kPanelWidth * PanelDepth(dtype, K) * kPanelWidth;
   if (dtype == DType::kF32) return first + k * kPanelWidth + column;
-  const int64_t run = dtype == DType::kBF16 ? 2 : kTermRun, terms = dtype == DType::kBF16 ? 1 : 2;
+  const int64_t run = dtype == DType::kBF16x2 ? kPanelRun : 2, terms = dtype == DType::kBF16x2 ? 2 : 1;
   return (first + k / run * run * kPanelWidth) * terms + k % run / 2 * 2 * kPanelWidth + column * 2 + k % 2;
 }
 
@@ -48,10 +50,47 @@ int64_t ElementIndex(int64_t n, int64_t k, int64_t K, DType dtype, Layout layout
 }
 
 // From the high to the low term of bf16x2, in bf16.
-int64_t LowTerm(Layout layout) { return layout == Layout::kPanel16 ? kTermRun * kPanelWidth : 1; }
+int64_t LowTerm(Layout layout) { return layout == Layout::kPanel16 ? kPanelRun * kPanelWidth : 1; }
 
-float ReadElement(const WeightView& weight, int64_t at) {
+// The factor of output n of an s16 matrix stands at [n].
+const float* S16Factors(const void* matrix, const Shape& shape, Layout layout) {
+  return reinterpret_cast<const float*>(static_cast<const std::byte*>(matrix) +
+                                        ElementsBytes(DType::kS16, shape, layout));
+}
+
+// The least factor at which no integer and no sum of magnitudes over a run of k exceeds what products allow. Rounding
+// adds at most a half to each magnitude.
+float ChooseS16Factor(const float* row, int64_t K) {
+  double factor = 0;
+  for (int64_t first = 0; first < K; first += kPanelRun) {
+    double sum = 0;
+    for (int64_t k = first; k < std::min(K, first + kPanelRun); ++k) {
+      sum += std::abs(double{row[k]});
+      factor = std::max(factor, std::abs(double{row[k]}) / kMostS16);
+    }
+    factor = std::max(factor, sum / (kMostS16RunSum - kPanelRun / 2));
+  }
+  return static_cast<float>(factor);
+}
+
+void PackS16(const float* source, int64_t N, int64_t K, Layout layout, std::span<const float> given, void* out) {
+  auto* values = static_cast<int16_t*>(out);
+  auto* factors = const_cast<float*>(S16Factors(out, {N, K}, layout));
+  for (int64_t n = 0; n < N; ++n) {
+    factors[n] = given.empty() ? ChooseS16Factor(source + n * K, K) : given[n];
+    if (factors[n] == 0) continue;
+    for (int64_t k = 0; k < K; ++k) {
+      const double nearest = std::nearbyint(double{source[n * K + k]} / double{factors[n]});
+      values[ElementIndex(n, k, K, DType::kS16, layout)] = static_cast<int16_t>(nearest);
+    }
+  }
+}
+
+float ReadElement(const WeightView& weight, int64_t n, int64_t at) {
   if (weight.dtype == DType::kF32) return weight.as<float>()[at];
+  if (weight.dtype == DType::kS16) {
+    return static_cast<float>(weight.as<int16_t>()[at]) * S16Factors(weight.data, weight.shape, weight.layout)[n];
+  }
   const auto* terms = weight.as<BFloat16>() + at;
   BFloat16x2 value;
   value.high = terms[0];
@@ -106,7 +145,7 @@ Result<WeightView> GetMatrix(const OpDesc& desc, const std::string& slot, int64_
   const bool shape_ok = weight.shape.rank() == 2 && weight.shape[0] > 0 && weight.shape[1] > 0 &&
                         (N < 0 || weight.shape[0] == N) && (K < 0 || weight.shape[1] == K);
   if (!shape_ok || !IsMatrixType(weight.dtype)) {
-    return BadWeight(desc, slot, weight, "f32, bf16 or bf16x2 [" + Wanted(N) + "," + Wanted(K) + "]");
+    return BadWeight(desc, slot, weight, "f32, bf16, bf16x2 or s16 [" + Wanted(N) + "," + Wanted(K) + "]");
   }
   return weight;
 }
@@ -132,7 +171,7 @@ Result<NormParams> GetNorm(const OpDesc& desc, const std::string& prefix, int64_
 
 std::vector<float> UnpackMatrix(const WeightView& weight) {
   TING_CHECK(weight.shape.rank() == 2, "only matrices are unpacked");
-  TING_CHECK(IsMatrixType(weight.dtype), "matrices are f32, bf16 or bf16x2");
+  TING_CHECK(IsMatrixType(weight.dtype), "matrices are f32, bf16, bf16x2 or s16");
   const int64_t N = weight.shape[0], K = weight.shape[1];
   std::vector<float> out(N * K);
   if (weight.dtype == DType::kF32 && weight.layout == Layout::kRowMajor) {
@@ -141,15 +180,22 @@ std::vector<float> UnpackMatrix(const WeightView& weight) {
   }
   for (int64_t n = 0; n < N; ++n) {
     for (int64_t k = 0; k < K; ++k) {
-      out[n * K + k] = ReadElement(weight, ElementIndex(n, k, K, weight.dtype, weight.layout));
+      out[n * K + k] = ReadElement(weight, n, ElementIndex(n, k, K, weight.dtype, weight.layout));
     }
   }
   return out;
 }
 
-void PackMatrix(const float* source, int64_t N, int64_t K, DType dtype, Layout layout, void* out) {
-  TING_CHECK(IsMatrixType(dtype), "matrices are f32, bf16 or bf16x2");
+std::span<const float> MatrixFactors(const WeightView& weight) {
+  if (weight.dtype != DType::kS16) return {};
+  return {S16Factors(weight.data, weight.shape, weight.layout), static_cast<size_t>(weight.shape[0])};
+}
+
+void PackMatrix(const float* source, int64_t N, int64_t K, DType dtype, Layout layout, void* out,
+                std::span<const float> factors) {
+  TING_CHECK(IsMatrixType(dtype), "matrices are f32, bf16, bf16x2 or s16");
   std::memset(out, 0, WeightBytes(dtype, {N, K}, layout));  // the padding of panels is zero
+  if (dtype == DType::kS16) return PackS16(source, N, K, layout, factors, out);
   for (int64_t n = 0; n < N; ++n) {
     for (int64_t k = 0; k < K; ++k) {
       WriteElement(source[n * K + k], dtype, layout, out, ElementIndex(n, k, K, dtype, layout));

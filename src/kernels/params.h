@@ -5,6 +5,7 @@
 // from an OpDesc with their shapes checked.
 #pragma once
 
+#include <span>
 #include <string>
 
 #include "kernels/kernel.h"
@@ -24,14 +25,14 @@ struct NormParams {
   float eps = 1e-5F;
 };
 
-// A matrix with bias: y = W x + b, W [N, K] row-major or panel16, f32, bf16 or bf16x2; b [N] f32 (may be absent).
+// A matrix with bias: y = W x + b, W [N, K] row-major or panel16, f32, bf16, bf16x2 or s16; b [N] f32 (may be absent).
 struct LinearParams {
   WeightView weight, bias;
   int64_t N() const { return weight.shape[0]; }
   int64_t K() const { return weight.shape[1]; }
 };
 
-// The weight in `slot`: it must exist, be f32 (or, for matrices, bf16 or bf16x2) and have `rank` axes.
+// The weight in `slot`: it must exist, be f32 (or, for matrices, bf16, bf16x2 or s16) and have `rank` axes.
 Result<WeightView> GetVector(const OpDesc& desc, const std::string& slot, int64_t size);
 Result<WeightView> GetMatrix(const OpDesc& desc, const std::string& slot, int64_t N, int64_t K);  // -1: any
 // Slots `prefix`.w and `prefix`.b ("w1" reads w1.w and w1.b); the bias may be absent.
@@ -39,10 +40,18 @@ Result<LinearParams> GetLinear(const OpDesc& desc, const std::string& prefix, in
 // Slots `prefix`.gamma and `prefix`.beta, and attribute norm_eps; absent: present = false.
 Result<NormParams> GetNorm(const OpDesc& desc, const std::string& prefix, int64_t D);
 
+// Of s16 matrices: the largest magnitude of a value, and of the sum of magnitudes over a run of kPanelRun k. A product
+// of such a run with values of at most 32767 fits into 32 bits.
+inline constexpr int64_t kMostS16 = 32767, kMostS16RunSum = 65535;
+
 // A matrix in any layout and type as row-major f32 [N, K]: for ref kernels and tests.
 std::vector<float> UnpackMatrix(const WeightView& weight);
-// The reverse: row-major f32 [N, K] into `dtype` and `layout`; `out` has WeightBytes() bytes.
-void PackMatrix(const float* source, int64_t N, int64_t K, DType dtype, Layout layout, void* out);
+// The factors of an s16 matrix, [N]; empty for other types.
+std::span<const float> MatrixFactors(const WeightView& weight);
+// The reverse: row-major f32 [N, K] into `dtype` and `layout`; `out` has WeightBytes() bytes. `factors`, [N], keeps the
+// integers of rows that were s16 before; empty: the best are chosen.
+void PackMatrix(const float* source, int64_t N, int64_t K, DType dtype, Layout layout, void* out,
+                std::span<const float> factors = {});
 
 // The sinusoidal position table: out[2i] = sin(position * 10000^(-2i/D)), out[2i+1] = cos(same), computed as
 // PyTorch WeNet does (f32 angle). Any position >= 0; there is no table limit.

@@ -12,6 +12,7 @@
 namespace ting {
 
 // kBF16x2: a number as the sum of two bf16, the nearest bf16 and what that leaves: 16 bits of mantissa or more.
+// kS16, of matrices [N, K]: integers, with an f32 factor for each of the N outputs behind them.
 enum class DType : uint8_t {
   kF32 = 0,
   kF16 = 1,
@@ -22,6 +23,7 @@ enum class DType : uint8_t {
   kF64 = 6,
   kU8 = 7,
   kBF16x2 = 8,
+  kS16 = 9,
 };
 
 inline constexpr size_t DTypeSize(DType dtype) {
@@ -32,6 +34,7 @@ inline constexpr size_t DTypeSize(DType dtype) {
       return 4;
     case DType::kF16:
     case DType::kBF16:
+    case DType::kS16:
       return 2;
     case DType::kS8:
     case DType::kU8:
@@ -63,12 +66,14 @@ inline constexpr std::string_view DTypeName(DType dtype) {
       return "u8";
     case DType::kBF16x2:
       return "bf16x2";
+    case DType::kS16:
+      return "s16";
   }
   return "?";
 }
 
 inline std::optional<DType> DTypeFromName(std::string_view name) {
-  for (int i = 0; i <= static_cast<int>(DType::kBF16x2); ++i) {
+  for (int i = 0; i <= static_cast<int>(DType::kS16); ++i) {
     if (DTypeName(static_cast<DType>(i)) == name) return static_cast<DType>(i);
   }
   return std::nullopt;

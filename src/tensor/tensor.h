@@ -58,6 +58,7 @@ enum class Layout : uint8_t {
   // f32: K' = K, element (n, k) at panel n/16, row k, column n%16.
   // bf16: pairs of k lie together: [ceil(N/16)][ceil(K/2)][16][2]: what VDPBF16PS and AMX read. Zero past K.
   // bf16x2: the nearest bf16 of 32 k, then what they leave: [ceil(N/16)][ceil(K/32)][2][16][16][2]. Zero past K.
+  // s16: as bf16, K up to whole runs of 32; then the factors, [ceil(N/16)][16].
   kPanel16 = 1,
 };
 
@@ -89,19 +90,33 @@ struct WeightView {
 };
 
 inline constexpr int64_t kPanelWidth = 16;
-inline constexpr int64_t kTermRun = 32;  // bf16x2: values of one term that lie together
+inline constexpr int64_t kPanelRun = 32;  // bf16x2: k whose terms lie together; s16: k that are summed as integers
 
 // K' of panel16: K, up to whole pairs or runs.
 inline constexpr int64_t PanelDepth(DType dtype, int64_t K) {
-  const int64_t run = dtype == DType::kBF16x2 ? kTermRun : dtype == DType::kBF16 ? 2 : 1;
+  const bool runs = dtype == DType::kBF16x2 || dtype == DType::kS16;
+  const int64_t run = runs ? kPanelRun : dtype == DType::kBF16 ? 2 : 1;
   return (K + run - 1) / run * run;
+}
+
+// Bytes of a weight's elements; the factors of s16 begin behind them.
+inline size_t ElementsBytes(DType dtype, const Shape& shape, Layout layout) {
+  int64_t elements = shape.num_elements();
+  if (layout == Layout::kPanel16) {
+    const int64_t panels = (shape[0] + kPanelWidth - 1) / kPanelWidth;
+    elements = panels * kPanelWidth * PanelDepth(dtype, shape[1]);
+  }
+  if (dtype == DType::kS16) elements = (elements + 1) / 2 * 2;  // floats follow
+  return static_cast<size_t>(elements) * DTypeSize(dtype);
 }
 
 // Bytes that a weight of this type and layout occupies.
 inline size_t WeightBytes(DType dtype, const Shape& shape, Layout layout) {
-  if (layout == Layout::kRowMajor) return static_cast<size_t>(shape.num_elements()) * DTypeSize(dtype);
+  const size_t elements = ElementsBytes(dtype, shape, layout);
+  if (dtype != DType::kS16) return elements;
   const int64_t panels = (shape[0] + kPanelWidth - 1) / kPanelWidth;
-  return static_cast<size_t>(panels * kPanelWidth * PanelDepth(dtype, shape[1])) * DTypeSize(dtype);
+  const int64_t factors = layout == Layout::kRowMajor ? shape[0] : panels * kPanelWidth;
+  return elements + static_cast<size_t>(factors) * sizeof(float);
 }
 
 }  // namespace ting

@@ -10,7 +10,7 @@ namespace ting {
 namespace {
 
 TEST(Precision, NamesAreReadBack) {
-  for (const char* name : {"f32", "tf32", "f16", "bf16", "bf16x3"}) {
+  for (const char* name : {"f32", "tf32", "f16", "bf16", "bf16x3", "int16"}) {
     const auto precision = ParsePrecision(name);
     ASSERT_TRUE(precision.has_value()) << name;
     EXPECT_STREQ(PrecisionName(*precision), name);

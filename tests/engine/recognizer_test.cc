@@ -153,23 +153,25 @@ TEST_F(RecognizerTest, Bf16KeepsTheTextsOfClearSpeech) {
   EXPECT_NE(Recognizer::Load(engine_path_, f32).status().message().find("build it again"), std::string::npos);
 }
 
-TEST_F(RecognizerTest, Bf16x3KeepsEveryText) {
-  const auto engine = BuiltAs(Precision::kBF16x3);
-  ASSERT_TRUE(engine.ok()) << engine.status().ToString();
-  EXPECT_EQ((*engine)->info().precision, Precision::kBF16x3);
-  const auto expected = recognizer_->Recognize(set_->audio, {});
-  const auto actual = (*engine)->Recognize(set_->audio, {});
-  for (size_t i = 0; i < expected.size(); ++i) {
-    EXPECT_EQ(actual[i].nbest[0].text, expected[i].nbest[0].text);
-    EXPECT_NEAR(actual[i].nbest[0].score, expected[i].nbest[0].score, 1e-2);
+TEST_F(RecognizerTest, Bf16x3AndInt16KeepEveryText) {
+  for (const auto& [precision, score_error] : {std::pair{Precision::kBF16x3, 1e-2}, {Precision::kInt16, 5e-2}}) {
+    const auto engine = BuiltAs(precision);
+    ASSERT_TRUE(engine.ok()) << engine.status().ToString();
+    EXPECT_EQ((*engine)->info().precision, precision);
+    const auto expected = recognizer_->Recognize(set_->audio, {});
+    const auto actual = (*engine)->Recognize(set_->audio, {});
+    for (size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_EQ(actual[i].nbest[0].text, expected[i].nbest[0].text);
+      EXPECT_NEAR(actual[i].nbest[0].score, expected[i].nbest[0].score, score_error);
+    }
+    RecognizerOptions options;
+    options.precision = Precision::kBF16;  // coarser: possible
+    EXPECT_TRUE(Recognizer::Load(engine_path_, options).ok());
+    options.precision = Precision::kF32;
+    EXPECT_NE(Recognizer::Load(engine_path_, options).status().message().find("build it again"), std::string::npos);
+    options.precision = precision, options.device = "cuda";
+    EXPECT_NE(Recognizer::Load(engine_path_, options).status().message().find("and bf16, not in"), std::string::npos);
   }
-  RecognizerOptions options;
-  options.precision = Precision::kBF16;  // coarser: possible
-  EXPECT_TRUE(Recognizer::Load(engine_path_, options).ok());
-  options.precision = Precision::kF32;
-  EXPECT_NE(Recognizer::Load(engine_path_, options).status().message().find("build it again"), std::string::npos);
-  options.precision = Precision::kBF16x3, options.device = "cuda";
-  EXPECT_NE(Recognizer::Load(engine_path_, options).status().message().find("not in bf16x3"), std::string::npos);
 }
 
 TEST_F(RecognizerTest, RefusesWhatIsNoModel) {

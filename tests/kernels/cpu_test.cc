@@ -79,14 +79,18 @@ void ExpectLikeRef(const CpuCase& one, WeightFormat format, Stream* stream, cons
   }
 }
 
-bool HasTiles() {
+// Whether this instruction set expands matrices of the type to f32, as f32's own products are tested already.
+bool BecomesF32(DType dtype) {
   const char* problem = "";
-  return cpu::ActiveIsa(&problem)->bf16_tiles;
+  const cpu::IsaTable& isa = *cpu::ActiveIsa(&problem);
+  return (dtype == DType::kBF16x2 && !isa.bf16_tiles) || (dtype == DType::kS16 && !isa.s16_products);
 }
-// Of matrices; bf16x2 where it is not expanded to f32.
+// Of matrices that are multiplied in a way of their own.
 std::vector<DType> ProductTypes() {
-  std::vector<DType> types = {DType::kF32, DType::kBF16};
-  if (HasTiles()) types.push_back(DType::kBF16x2);
+  std::vector<DType> types;
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kBF16x2, DType::kS16}) {
+    if (!BecomesF32(dtype)) types.push_back(dtype);
+  }
   return types;
 }
 
@@ -98,13 +102,15 @@ TEST_P(CpuIsa, AgreesWithRef) {
   Stream* const streams[] = {&one.stream, &two.stream, &three.stream};
   const WeightFormat formats[] = {{DType::kF32, Layout::kRowMajor},    {DType::kF32, Layout::kPanel16},
                                   {DType::kBF16, Layout::kRowMajor},   {DType::kBF16, Layout::kPanel16},
-                                  {DType::kBF16x2, Layout::kRowMajor}, {DType::kBF16x2, Layout::kPanel16}};
+                                  {DType::kBF16x2, Layout::kRowMajor}, {DType::kBF16x2, Layout::kPanel16},
+                                  {DType::kS16, Layout::kRowMajor},    {DType::kS16, Layout::kPanel16}};
   for (const CpuCase& c : AllCpuCases()) {
     int turn = 0;
     for (const WeightFormat format : formats) {
       for (int threads = 1; threads <= 3; ++threads) {
-        // All thread counts in the formats that the engine uses, one in turn in the others and where bf16x2 is f32.
-        const bool few = format.layout == Layout::kRowMajor || (format.dtype == DType::kBF16x2 && !HasTiles());
+        // All thread counts in the formats that the engine uses, one in turn in the others and in those that become
+        // f32.
+        const bool few = format.layout == Layout::kRowMajor || BecomesF32(format.dtype);
         if (few && turn++ % 3 != threads - 1) continue;
         const std::string what =
             std::string(GetParam()) + " " + c.name + " " + FormatName(format) + " threads " + std::to_string(threads);
@@ -172,7 +178,8 @@ TEST_P(CpuIsa, BitsDoNotDependOnNeighbours) {
   }
 }
 
-// Integers: every product and sum is exact, so all instruction sets and formats must agree with ref to the bit.
+// Integers: every product and sum is exact, so all instruction sets and formats must agree with ref to the bit; s16
+// rounds them to its own.
 TEST_P(CpuIsa, IntegerProductsAreExact) {
   const ScopedIsa isa(GetParam());
   PoolStream two(2);
@@ -186,11 +193,35 @@ TEST_P(CpuIsa, IntegerProductsAreExact) {
       call.lengths = {{static_cast<int32_t>(R)}};
       call.outputs = {{DType::kF32, {R, N}}};
       for (const DType dtype : ProductTypes()) {
+        if (dtype == DType::kS16) continue;
         const PackedOp packed = op.Pack({dtype, Layout::kPanel16});
         ExpectSameBits(RunOp(CpuKernels(), packed.desc, call, &two.stream).outputs[0],
                        RunOp(RefKernels(), packed.desc, call).outputs[0], GetParam());
       }
     }
+  }
+}
+
+// The largest sums that a run of s16 can have: each value 32767, the weights' magnitudes as large as their factor lets
+// them be, all of one sign or alternately. A sum that left 32 bits would change its sign.
+TEST_P(CpuIsa, S16SumsStayIn32Bits) {
+  const ScopedIsa isa(GetParam());
+  PoolStream one(1);
+  constexpr int64_t K = 64, N = 33, R = 15;
+  for (const float sign : {1.0F, -1.0F}) {
+    std::vector<float> w(N * K), x(R * K, 32767.0F);
+    for (int64_t i = 0; i < N * K; ++i) w[i] = i % K < 32 ? 2047.5F * sign : static_cast<float>(i / K);
+    TestOp op("linear");
+    op.Matrix("linear.w", N, K, w);
+    OpCall call;
+    call.inputs = {HostTensor::F32({R, K}, x)};
+    call.lengths = {{static_cast<int32_t>(R)}};
+    call.outputs = {{DType::kF32, {R, N}}};
+    const PackedOp packed = op.Pack({DType::kS16, Layout::kPanel16});
+    const HostTensor sums = RunOp(CpuKernels(), packed.desc, call, &one.stream).outputs[0];
+    const HostTensor expected = RunOp(RefKernels(), packed.desc, call).outputs[0];
+    ExpectClose(sums, expected, {0, 1e-6F}, GetParam());
+    EXPECT_GT(expected.floats()[0] * sign, 2.1e9F);
   }
 }
 

@@ -10,6 +10,8 @@
 
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <limits>
 #include <set>
 
@@ -73,6 +75,55 @@ TEST(PackMatrixTest, PlacesTheTermsOfBf16x2) {
   expect(2 * 512 + 15 * 32 + 7 * 2, 0.0F);  // and at the end of the run
 }
 
+TEST(PackMatrixTest, PlacesTheIntegersOfS16BeforeTheirFactors) {
+  const int64_t N = 18, K = 35, panel = 64 * 16;
+  std::vector<float> source(N * K);
+  for (int64_t n = 0; n < N; ++n) source[n * K] = 32767.0F * static_cast<float>(n);  // factor n, row 0 all zeros
+  source[5 * K + 34] = -7 * 5, source[17 * K + 33] = 9 * 17;
+  std::vector<int16_t> packed(WeightBytes(DType::kS16, {N, K}, Layout::kPanel16) / 2, -1);
+  ASSERT_EQ(packed.size(), 2U * panel + 2 * 32);
+  PackMatrix(source.data(), N, K, DType::kS16, Layout::kPanel16, packed.data());
+  EXPECT_EQ(packed[5 * 2], 32767);
+  EXPECT_EQ(packed[17 * 32 + 5 * 2], -7);
+  EXPECT_EQ(packed[panel + 16 * 32 + 1 * 2 + 1], 9);
+  EXPECT_EQ(packed[panel + 2 * 2], 0);        // past N
+  EXPECT_EQ(packed[17 * 32 + 5 * 2 + 1], 0);  // past K
+  const WeightView view{packed.data(), DType::kS16, {N, K}, Layout::kPanel16};
+  for (int64_t n = 0; n < N; ++n) EXPECT_EQ(MatrixFactors(view)[n], static_cast<float>(n));
+}
+
+// A run's magnitudes may add up to 65535 at most, or products would leave 32 bits.
+TEST(PackMatrixTest, LeavesRunsOfS16RoomForTheirSum) {
+  Rng rng(12);
+  const int64_t N = 40, K = 100;
+  std::vector<float> source = rng.Floats(N * K);
+  for (int64_t k = 0; k < K; ++k) source[k] = k % 2 == 0 ? 1.0F : -1.0F;
+  std::vector<int16_t> packed(WeightBytes(DType::kS16, {N, K}, Layout::kRowMajor) / 2);
+  PackMatrix(source.data(), N, K, DType::kS16, Layout::kRowMajor, packed.data());
+  for (int64_t n = 0; n < N; ++n) {
+    int64_t largest = 0;
+    for (int64_t first = 0; first < K; first += 32) {
+      int64_t sum = 0;
+      for (int64_t k = first; k < std::min(K, first + 32); ++k) sum += std::abs(int64_t{packed[n * K + k]});
+      largest = std::max(largest, sum);
+    }
+    EXPECT_LE(largest, 65535) << n;
+    EXPECT_GE(largest, 65487) << n;  // and no more than rounding is left unused: 65519 less a half each
+  }
+}
+
+// Rows that are packed again, as one matrix with others, keep their integers.
+TEST(PackMatrixTest, KeepsTheIntegersOfS16) {
+  Rng rng(13);
+  const int64_t N = 7, K = 50;
+  const PackedOp first = TestOp("x").Matrix("w", N, K, rng.Floats(N * K)).Pack({DType::kS16, Layout::kRowMajor});
+  const WeightView& w = first.desc.weights.at("w");
+  const std::vector<float> values = UnpackMatrix(w);
+  std::vector<std::byte> again(WeightBytes(DType::kS16, {N, K}, Layout::kRowMajor));
+  PackMatrix(values.data(), N, K, DType::kS16, Layout::kRowMajor, again.data(), MatrixFactors(w));
+  EXPECT_EQ(std::memcmp(again.data(), w.data, again.size()), 0);
+}
+
 TEST(PackMatrixTest, UnpacksToTheSame) {
   Rng rng(11);
   for (const auto& [N, K] : {std::pair<int64_t, int64_t>{1, 1}, {15, 4}, {16, 5}, {17, 36}, {33, 7}}) {
@@ -89,6 +140,12 @@ TEST(PackMatrixTest, UnpacksToTheSame) {
         }
         EXPECT_EQ(UnpackMatrix(packed.desc.weights.at("w")), expected) << N << "x" << K << FormatName({dtype, layout});
       }
+    }
+    for (const Layout layout : {Layout::kRowMajor, Layout::kPanel16}) {
+      const PackedOp packed = TestOp("x").Matrix("w", N, K, source).Pack({DType::kS16, layout});
+      const WeightView& w = packed.desc.weights.at("w");
+      const std::vector<float> values = UnpackMatrix(w);
+      for (int64_t i = 0; i < N * K; ++i) EXPECT_NEAR(values[i], source[i], 0.501F * MatrixFactors(w)[i / K]);
     }
   }
 }
@@ -253,7 +310,7 @@ TEST(ParseTest, RefusesTypesAndLayoutsThatAnOpCannotRead) {
   PackedOp packed = FeedForwardNode().Pack();
   packed.desc.weights["w1.w"].dtype = DType::kS8;
   EXPECT_THAT(ParseFeedForward(packed.desc).status().message(),
-              AllOf(HasSubstr("s8"), HasSubstr("f32, bf16 or bf16x2")));
+              AllOf(HasSubstr("s8"), HasSubstr("f32, bf16, bf16x2 or s16")));
   packed = FeedForwardNode().Pack();
   packed.desc.weights["w1.b"].dtype = DType::kBF16;
   EXPECT_THAT(ParseFeedForward(packed.desc).status().message(), AllOf(HasSubstr("w1.b"), HasSubstr("bf16")));

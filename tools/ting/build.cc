@@ -31,7 +31,7 @@ class BuildCommand : public Command {
     app.add_option_function<std::string>(
            "--precision", [this](const std::string& name) { precision_ = *ParsePrecision(name); },
            "storage type of the matrices")
-        ->check(CLI::IsMember({"f32", "bf16", "bf16x3"}))
+        ->check(CLI::IsMember({"f32", "bf16", "bf16x3", "int16"}))
         ->default_str(PrecisionName(precision_));
   }
 

@@ -66,9 +66,9 @@ void AddDeviceOptions(CLI::App& app, ModelOptions& options) {
       ->capture_default_str();
   app.add_option_function<std::string>(
          "--precision", [&options](const std::string& name) { options.recognizer.precision = ParsePrecision(name); },
-         "type of the matrices (f16, tf32: GPU; bf16x3, nearly f32 by three bf16 products: CPU, fast with AMX); "
+         "type of the matrices (f16, tf32: GPU; bf16x3, nearly f32, and int16: CPU, fast with AMX and AVX512-VNNI); "
          "default: what the model file holds")
-      ->check(CLI::IsMember({"f32", "tf32", "f16", "bf16", "bf16x3"}));
+      ->check(CLI::IsMember({"f32", "tf32", "f16", "bf16", "bf16x3", "int16"}));
   app.add_flag("--batch-invariant", options.recognizer.batch_invariant,
                "GPU: sum in one order whatever the batch, so that an utterance's bits do not depend on it");
   app.add_option_function<double>(

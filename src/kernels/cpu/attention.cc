@@ -128,7 +128,7 @@ class SelfAttention : public Kernel {
     const bool run = positions != nullptr;
     const int64_t stride = 3 * D_ + kPanelWidth;
     auto* qkv = carver.Take<float>(part.rows * stride);
-    std::byte* heads = carver.Take(part.rows * o_.row_bytes());
+    std::byte* heads = carver.Take(part.rows * o_.ready_row_bytes());
 
     LinearStage in;
     in.matrix = &qkv_, in.norm = norm_;
@@ -140,13 +140,13 @@ class SelfAttention : public Kernel {
     h.D = D_, h.heads = heads_;
     h.q = qkv, h.k = Offset(qkv, D_), h.v = Offset(qkv, 2 * D_), h.q_stride = h.key_stride = stride;
     h.u = u_, h.scale = scale_, h.positions = positions, h.options = options;
-    h.out = heads, h.out_mode = o_.mode(), h.out_row_bytes = o_.row_bytes();
+    h.out = heads, h.out_mode = o_.ready_mode(), h.out_row_bytes = o_.ready_row_bytes();
     RunHeads(isa_, pool, h, part.spans, tasks, carver, run);
     if (run) o_.ZeroTails(heads, part.rows);
 
     LinearStage out;
     out.matrix = &o_;
-    out.ready = heads, out.ready_row_bytes = o_.row_bytes();
+    out.ready = heads, out.ready_row_bytes = o_.ready_row_bytes();
     if (residual_) out.residual = part.x, out.residual_stride = D_;
     out.c = part.y, out.c_row_bytes = D_ * 4;
     RunStage(isa_, pool, out, part.rows, carver);

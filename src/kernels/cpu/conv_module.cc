@@ -23,12 +23,14 @@ Result<PackedMatrix> PackGlu(const LinearParams& pw1, const IsaTable& isa) {
   const int64_t D = pw1.N() / 2, K = pw1.K(), padded = Panels(D) * kPanelWidth;
   if (padded == D) return PackedMatrix::Create(pw1, isa);
   const std::vector<float> source = UnpackMatrix(pw1.weight);
-  std::vector<float> rows(2 * padded * K), bias(2 * padded);
+  const std::span<const float> its = MatrixFactors(pw1.weight);
+  std::vector<float> rows(2 * padded * K), bias(2 * padded), factors(its.empty() ? 0 : 2 * padded);
   for (int64_t half = 0; half < 2; ++half) {
     std::copy_n(source.begin() + half * D * K, D * K, rows.begin() + half * padded * K);
     if (pw1.bias.present()) std::copy_n(pw1.bias.as<float>() + half * D, D, bias.begin() + half * padded);
+    if (!its.empty()) std::copy_n(its.begin() + half * D, D, factors.begin() + half * padded);
   }
-  return PackedMatrix::CreateFromRows(rows.data(), bias.data(), 2 * padded, K, pw1.weight.dtype, isa);
+  return PackedMatrix::CreateFromRows(rows.data(), bias.data(), 2 * padded, K, pw1.weight.dtype, isa, factors);
 }
 
 struct Depthwise {
@@ -129,13 +131,14 @@ class ConvModule : public Kernel {
     const bool few = FewRows(R, threads);
     const RowTiles tiles = SplitRows(R, threads, isa_, pw2_.mode());
     std::byte* a = carver.Take((few ? R : threads * tiles.largest()) * pw2_.row_bytes());
-    auto* scratch = carver.Take<float>(threads * kDepthwiseScratchRows * D);
+    const int64_t scratch_each = (kDepthwiseScratchRows + PlainRows(tiles.largest())) * D;
+    auto* scratch = carver.Take<float>(threads * scratch_each);
     if (!run) return;
     if (few) {
       const int64_t blocks = std::min<int64_t>(R, threads);
       pool.ParallelFor(blocks, [&](int64_t block, int thread) {
         const int64_t first = R * block / blocks, last = R * (block + 1) / blocks;
-        Middle(part, g, first, last, scratch + thread * kDepthwiseScratchRows * D, a + first * pw2_.row_bytes());
+        Middle(part, g, first, last, scratch + thread * scratch_each, a + first * pw2_.row_bytes());
       });
       ParallelPanels(isa_, pool, Out(part, a, 0, R));
       return;
@@ -143,10 +146,13 @@ class ConvModule : public Kernel {
     pool.ParallelFor(tiles.tiles, [&](int64_t tile, int thread) {
       const int64_t first = tiles.begin(tile), count = tiles.size(tile);
       std::byte* mine = a + thread * tiles.largest() * pw2_.row_bytes();
-      Middle(part, g, first, first + count, scratch + thread * kDepthwiseScratchRows * D, mine);
+      Middle(part, g, first, first + count, scratch + thread * scratch_each, mine);
       isa_.gemm(Out(part, mine, first, count));
     });
   }
+
+  // Rows of f32 between the depthwise convolution and a matrix that takes whole runs.
+  int64_t PlainRows(int64_t rows) const { return pw2_.ready_mode() != pw2_.mode() ? rows : 0; }
 
   // Rows [first, last) of the part, which may belong to several sequences, ready for pw2 at `a`.
   void Middle(const Part& part, const float* g, int64_t first, int64_t last, float* scratch, std::byte* a) const {
@@ -167,8 +173,18 @@ class ConvModule : public Kernel {
       }
       args.activation = EpilogueOf(params_.activation);
       args.scratch = scratch;
-      args.y = a + (row - first) * pw2_.row_bytes(), args.y_mode = pw2_.mode(), args.y_row_bytes = pw2_.row_bytes();
+      std::byte* const y = a + (row - first) * pw2_.row_bytes();
+      args.y = y, args.y_mode = pw2_.mode(), args.y_row_bytes = pw2_.row_bytes();
+      const int64_t plain = PlainRows(stop - row);
+      if (plain > 0) {
+        args.y = scratch + kDepthwiseScratchRows * params_.D;
+        args.y_mode = GemmMode::kF32, args.y_row_bytes = params_.D * 4, args.padded_D = params_.D;
+      }
       isa_.depthwise(args);
+      if (plain > 0) {
+        PrepareRows(isa_, static_cast<const float*>(args.y), params_.D, {}, plain, params_.D, pw2_.mode(), y,
+                    pw2_.row_bytes());
+      }
       row = stop;
     }
   }

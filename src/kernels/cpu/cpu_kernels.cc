@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The list of the CPU backend. Each op has two entries of one implementation: the first wants weights of a type
-// that this machine multiplies directly; the second takes bf16 and bf16x2 weights everywhere, by expanding them to f32
-// at load (more memory, no gain in speed), and its name says so in profiles.
+// that this machine multiplies directly; the second takes bf16, bf16x2 and s16 weights everywhere, by expanding them to
+// f32 at load (more memory, no gain in speed), and its name says so in profiles.
 #include "kernels/cpu/cpu_kernels.h"
 
 #include <vector>
@@ -28,8 +28,9 @@ std::optional<std::string> RefuseDirect(const OpDesc& desc) {
   const char* problem = "";
   const IsaTable& isa = *cpu::ActiveIsa(&problem);
   for (const auto& [slot, weight] : desc.weights) {
-    const bool expanded =
-        (weight.dtype == DType::kBF16 && !isa.bf16_products) || (weight.dtype == DType::kBF16x2 && !isa.bf16_tiles);
+    const bool expanded = (weight.dtype == DType::kBF16 && !isa.bf16_products) ||
+                          (weight.dtype == DType::kBF16x2 && !isa.bf16_tiles) ||
+                          (weight.dtype == DType::kS16 && !isa.s16_products);
     if (!expanded || desc.op == "embed") continue;
     return "weight " + slot + " is " + std::string(DTypeName(weight.dtype)) + ", which " + isa.name +
            " does not multiply; an f32 engine is as fast here";
@@ -51,6 +52,7 @@ struct Names {
 };
 constexpr Names kNames[] = {{"amx", "cpu.amx", "cpu.amx.expanded"},
                             {"avx512bf16", "cpu.avx512bf16", "cpu.avx512bf16.expanded"},
+                            {"avx512vnni", "cpu.avx512vnni", "cpu.avx512vnni.expanded"},
                             {"avx512", "cpu.avx512", "cpu.avx512.expanded"},
                             {"avx2", "cpu.avx2", "cpu.avx2.expanded"},
                             {"baseline", "cpu.baseline", "cpu.baseline.expanded"}};
@@ -85,7 +87,7 @@ std::vector<KernelEntry> MakeList(const Names& names) {
 
 std::span<const KernelEntry> CpuKernels() {
   static const std::vector<KernelEntry> lists[] = {MakeList(kNames[0]), MakeList(kNames[1]), MakeList(kNames[2]),
-                                                   MakeList(kNames[3]), MakeList(kNames[4])};
+                                                   MakeList(kNames[3]), MakeList(kNames[4]), MakeList(kNames[5])};
   const char* problem = "";
   const IsaTable* isa = cpu::ActiveIsa(&problem);
   for (size_t i = 0; isa != nullptr && i < std::size(kNames); ++i) {

@@ -78,7 +78,7 @@ class CrossAttention : public Kernel {
     ThreadPool& pool = Pool(context);
     const int64_t stride = D_ + kPanelWidth;
     auto* q = carver.Take<float>(R * stride);
-    std::byte* heads = carver.Take(R * o_.row_bytes());
+    std::byte* heads = carver.Take(R * o_.ready_row_bytes());
 
     LinearStage in;
     in.matrix = &q_, in.norm = norm_;
@@ -92,13 +92,13 @@ class CrossAttention : public Kernel {
     h.k = Offset(context.inputs[1].as<float>(), key_column_), h.v = Offset(h.k, D_),
     h.key_stride = context.inputs[1].shape[1];
     h.scale = scale_, h.positions = zeros;
-    h.out = heads, h.out_mode = o_.mode(), h.out_row_bytes = o_.row_bytes();
+    h.out = heads, h.out_mode = o_.ready_mode(), h.out_row_bytes = o_.ready_row_bytes();
     RunHeads(isa_, pool, h, spans_, tasks_, carver, run);
     if (run) o_.ZeroTails(heads, R);
 
     LinearStage out;
     out.matrix = &o_;
-    out.ready = heads, out.ready_row_bytes = o_.row_bytes();
+    out.ready = heads, out.ready_row_bytes = o_.ready_row_bytes();
     if (residual_) out.residual = context.inputs[0].as<float>(), out.residual_stride = D_;
     out.c = run ? context.outputs[0].data : nullptr, out.c_row_bytes = D_ * 4;
     RunStage(isa_, pool, out, R, carver);

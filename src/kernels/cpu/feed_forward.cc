@@ -82,6 +82,7 @@ class FeedForward : public Kernel {
     GemmArgs g = w1_.Product(rows.a, w1_.row_bytes(), rows.count);
     g.epilogue = activation_;
     g.c = rows.hidden, g.c_mode = w2_.mode(), g.c_row_bytes = w2_.row_bytes();
+    g.c_factors_bytes = w2_.padded_K() * 2;
     return g;
   }
   GemmArgs Second(const Rows& rows) const {

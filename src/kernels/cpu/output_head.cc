@@ -157,8 +157,7 @@ class OutputHead : public Kernel {
         block.logits = context.outputs[0].as<float>() + first * head_.N() + block.column;
       }
       GemmArgs g = head_.Product(a, head_.row_bytes(), rows);
-      g.b = static_cast<const std::byte*>(g.b) + panel * g.b_panel_bytes;
-      g.bias += block.column;
+      SkipPanels(g, panel);
       g.N = block.columns = std::min(kBlockColumns, head_.N() - block.column);
       g.last_panel = std::min(kBlockPanels, head_.num_panels() - panel);
       g.c = block.logits, g.c_row_bytes = block.stride * 4;

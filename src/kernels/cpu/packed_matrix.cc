@@ -10,10 +10,11 @@
 namespace ting::cpu {
 namespace {
 
-static_assert(kRunValues == kTermRun, "products read weights as they lie");
+static_assert(kRunValues == kPanelRun, "products read weights as they lie");
 
 DType StoredType(GemmMode mode) {
   if (mode == GemmMode::kBF16) return DType::kBF16;
+  if (mode == GemmMode::kS16) return DType::kS16;
   return mode == GemmMode::kBF16x2 ? DType::kBF16x2 : DType::kF32;
 }
 
@@ -21,24 +22,32 @@ DType StoredType(GemmMode mode) {
 
 int64_t PaddedK(GemmMode mode, int64_t K) { return PanelDepth(StoredType(mode), K); }
 
+int64_t PieceBytes(GemmMode mode, int64_t K) {
+  const int64_t padded = PaddedK(mode, K);
+  return padded * ElementBytes(mode) + (mode == GemmMode::kS16 ? padded / kRunValues * 4 : 0);
+}
+
 int64_t ScratchRowBytes(GemmMode mode, int64_t K) {
-  return static_cast<int64_t>(AlignUp(static_cast<size_t>(PaddedK(mode, K) * ElementBytes(mode)))) + 64;
+  return static_cast<int64_t>(AlignUp(static_cast<size_t>(PieceBytes(mode, K)))) + 64;
 }
 
 void PackedMatrix::ChooseMode(DType dtype, const IsaTable& isa, int64_t run) {
   if (dtype == DType::kBF16) {
     mode_ = isa.bf16_products && run % 2 == 0 ? GemmMode::kBF16 : GemmMode::kRounded;
-  } else {
-    mode_ = dtype == DType::kBF16x2 && isa.bf16_tiles && run % kRunValues == 0 ? GemmMode::kBF16x2 : GemmMode::kF32;
+    return;
   }
+  mode_ = GemmMode::kF32;
+  if (run % kRunValues != 0) return;
+  if (dtype == DType::kBF16x2 && isa.bf16_tiles) mode_ = GemmMode::kBF16x2;
+  if (dtype == DType::kS16 && isa.s16_products) mode_ = GemmMode::kS16;
 }
 
-Status PackedMatrix::Pack(const float* rows, int64_t N, int64_t K, DType dtype, const IsaTable& isa, int64_t run) {
-  N_ = N, K_ = K;
+Status PackedMatrix::Pack(const float* rows, std::span<const float> factors, DType dtype, const IsaTable& isa,
+                          int64_t run) {
   ChooseMode(dtype, isa, run);
   const DType stored = StoredType(mode_);
-  TING_ASSIGN_OR_RETURN(owned_, AlignedBuffer::Allocate(WeightBytes(stored, {N, K}, Layout::kPanel16)));
-  PackMatrix(rows, N, K, stored, Layout::kPanel16, owned_.data());
+  TING_ASSIGN_OR_RETURN(owned_, AlignedBuffer::Allocate(WeightBytes(stored, {N_, K_}, Layout::kPanel16)));
+  PackMatrix(rows, N_, K_, stored, Layout::kPanel16, owned_.data(), factors);
   panels_ = owned_.data();
   return {};
 }
@@ -61,32 +70,35 @@ Result<PackedMatrix> PackedMatrix::Create(const LinearParams& linear, const IsaT
     m.panels_ = w.data;
   } else {
     const std::vector<float> rows = UnpackMatrix(w);
-    TING_RETURN_IF_ERROR(m.Pack(rows.data(), m.N_, m.K_, w.dtype, isa, run));
+    TING_RETURN_IF_ERROR(m.Pack(rows.data(), MatrixFactors(w), w.dtype, isa, run));
   }
   TING_RETURN_IF_ERROR(m.SetBias(linear.bias.as<float>()));
   return m;
 }
 
 Result<PackedMatrix> PackedMatrix::CreateFromRows(const float* rows, const float* bias, int64_t N, int64_t K,
-                                                  DType dtype, const IsaTable& isa) {
+                                                  DType dtype, const IsaTable& isa, std::span<const float> factors) {
   PackedMatrix m;
-  TING_RETURN_IF_ERROR(m.Pack(rows, N, K, dtype, isa, 0));
+  m.N_ = N, m.K_ = K;
+  TING_RETURN_IF_ERROR(m.Pack(rows, factors, dtype, isa, 0));
   TING_RETURN_IF_ERROR(m.SetBias(bias));
   return m;
 }
 
 Result<PackedMatrix> PackedMatrix::CreateStacked(std::span<const LinearParams> parts, const IsaTable& isa) {
   const DType dtype = parts[0].weight.dtype;
-  std::vector<float> rows, bias;
+  std::vector<float> rows, bias, factors;
   for (const LinearParams& part : parts) {
     if (part.weight.dtype != dtype) return InvalidArgument("matrices that run as one must have one type");
     const std::vector<float> one = UnpackMatrix(part.weight);
     rows.insert(rows.end(), one.begin(), one.end());
+    const std::span<const float> its = MatrixFactors(part.weight);
+    factors.insert(factors.end(), its.begin(), its.end());
     const size_t end = bias.size() + static_cast<size_t>(part.N());
     if (part.bias.present()) bias.insert(bias.end(), part.bias.as<float>(), part.bias.as<float>() + part.N());
     bias.resize(end, 0.0F);
   }
-  return CreateFromRows(rows.data(), bias.data(), static_cast<int64_t>(bias.size()), parts[0].K(), dtype, isa);
+  return CreateFromRows(rows.data(), bias.data(), static_cast<int64_t>(bias.size()), parts[0].K(), dtype, isa, factors);
 }
 
 GemmArgs PackedMatrix::Product(const void* a, int64_t a_row_bytes, int64_t rows) const {
@@ -99,10 +111,15 @@ GemmArgs PackedMatrix::Product(const void* a, int64_t a_row_bytes, int64_t rows)
   g.bias = bias();
   g.N = N_;
   g.mode = mode_;
+  if (mode_ == GemmMode::kS16) {
+    const size_t factors = ElementsBytes(DType::kS16, {N_, K_}, Layout::kPanel16);
+    g.factors = reinterpret_cast<const float*>(static_cast<const std::byte*>(panels_) + factors);
+  }
   return g;
 }
 
 void PackedMatrix::ZeroTails(std::byte* rows, int64_t count) const {
+  if (mode_ == GemmMode::kS16) return;  // whole runs are stored
   for (int64_t k = K_; k < padded_K(); ++k) {
     for (int64_t r = 0; r < count; ++r) {
       std::byte* row = rows + r * row_bytes();

@@ -92,7 +92,11 @@ void ParallelPanels(const IsaTable& isa, ThreadPool& pool, const GemmArgs& produ
   });
 }
 
-void RunStage(const IsaTable& isa, ThreadPool& pool, const LinearStage& stage, int64_t rows, Carver& carver) {
+void RunStage(const IsaTable& isa, ThreadPool& pool, LinearStage stage, int64_t rows, Carver& carver) {
+  if (stage.ready_row_bytes != 0 && stage.matrix->ready_mode() != stage.matrix->mode()) {
+    stage.x = static_cast<const float*>(stage.ready), stage.x_stride = stage.ready_row_bytes / 4;
+    stage.ready = nullptr, stage.ready_row_bytes = 0;
+  }
   const int threads = pool.num_threads();
   const PackedMatrix& w = *stage.matrix;
   const bool few = FewRows(rows, threads);

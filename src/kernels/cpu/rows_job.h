@@ -80,7 +80,7 @@ struct LinearStage {
   const float* x = nullptr;
   int64_t x_stride = 0;
   Norm norm;
-  const void* ready = nullptr;
+  const void* ready = nullptr;  // in the matrix's ready_mode()
   int64_t ready_row_bytes = 0;
   // Of the product: epilogue, scale, residual and C; A and B are filled in.
   Epilogue epilogue = Epilogue::kNone;
@@ -93,7 +93,7 @@ struct LinearStage {
   int64_t c_row_bytes = 0;
 };
 // Takes the stage's scratch from `carver` and, unless that only counts, runs it.
-void RunStage(const IsaTable& isa, ThreadPool& pool, const LinearStage& stage, int64_t rows, Carver& carver);
+void RunStage(const IsaTable& isa, ThreadPool& pool, LinearStage stage, int64_t rows, Carver& carver);
 
 // The parts that kernels with chains of their own use.
 void PrepareRows(const IsaTable& isa, const float* x, int64_t x_stride, const Norm& norm, int64_t rows, int64_t D,

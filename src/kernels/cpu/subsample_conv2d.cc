@@ -127,6 +127,8 @@ class SubsampleConv2d : public Kernel {
       }
       frequencies = conv.out_frequencies;
     }
+    out_segments_.clear();
+    for (int64_t f = 0; f < frequencies; ++f) out_segments_.push_back(f * PieceBytes(out_.mode(), params_.C));
     frames_ = 1;
     const int64_t buffer = UsesTiles(isa_, convs_[0].matrix.mode()) ? kTileFrameBufferBytes : kFrameBufferBytes;
     while (frames_ < kMostFrames && FrameBytes(frames_ + 1) <= buffer) ++frames_;
@@ -152,7 +154,11 @@ class SubsampleConv2d : public Kernel {
     for (int b = 0; b < features.num_sequences(); ++b) rows += SubsampledFrames(params_.stages, features.length(b));
     return rows;
   }
-  int64_t normalised_bytes() const { return static_cast<int64_t>(AlignUp(params_.stages[0].kernel * num_mel_ * 4)); }
+  // What the first convolution works in: its frames' features, and four pixels for s16.
+  int64_t normalised_bytes() const {
+    const int64_t pixels = convs_[0].matrix.mode() == GemmMode::kS16 ? 4 * static_cast<int64_t>(first_bias_.size()) : 0;
+    return static_cast<int64_t>(AlignUp((params_.stages[0].kernel * num_mel_ + pixels) * 4));
+  }
   Scratch Carve(int64_t R, const KernelContext& context, Carver& carver) const {
     const int threads = Pool(context).num_threads();
     const int64_t rows = FewRows(R, threads) ? R : threads * SplitRows(R, threads, isa_, out_.mode()).largest();
@@ -200,7 +206,8 @@ class SubsampleConv2d : public Kernel {
       g.epilogue = Epilogue::kRelu;
       g.c = next;
       g.c_mode = last ? out_.mode() : convs_[i + 1].matrix.mode();
-      g.c_row_bytes = last ? params_.C * ElementBytes(out_.mode()) : convs_[i + 1].in_pixel_bytes;
+      g.c_row_bytes = last ? PieceBytes(out_.mode(), params_.C) : convs_[i + 1].in_pixel_bytes;
+      g.c_factors_bytes = params_.C * 2;
       g.c_group_bytes = last ? out_.row_bytes() : conv.out_frequencies * g.c_row_bytes;
       if (Tiles(g.groups, g.mode) * g.rows < Tiles(g.rows, g.mode) * g.groups) ExchangeRowsAndGroups(g);
       isa_.gemm(g);
@@ -231,6 +238,10 @@ class SubsampleConv2d : public Kernel {
 
   GemmArgs Linear(const KernelContext& context, const std::byte* hidden, int64_t first, int64_t rows) const {
     GemmArgs g = out_.Product(hidden, out_.row_bytes(), rows);
+    if (g.mode == GemmMode::kS16) {  // a frequency's pixel is a piece with its factors
+      g.segment_bytes = out_segments_.data(), g.num_segments = static_cast<int64_t>(out_segments_.size());
+      g.segment_k = params_.C;
+    }
     g.scale = params_.scale;
     g.c = context.outputs[0].as<float>() + first * params_.D, g.c_row_bytes = params_.D * 4;
     return g;
@@ -243,6 +254,7 @@ class SubsampleConv2d : public Kernel {
   std::vector<int64_t> offsets_;
   // By Measure, once:
   mutable std::vector<Conv> convs_;
+  mutable std::vector<int64_t> out_segments_;
   mutable int64_t num_mel_ = 0, frequencies_ = 0;  // of the features, and after the first convolution
   mutable int64_t frames_ = 1;                     // output frames at a time
 };

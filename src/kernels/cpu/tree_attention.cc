@@ -67,7 +67,7 @@ class TreeAttention : public Kernel {
     const int threads = pool.num_threads();
     const int64_t stride = 3 * D_ + kPanelWidth;
     auto* qkv = carver.Take<float>(U * stride);
-    std::byte* heads = carver.Take(U * o_.row_bytes());
+    std::byte* heads = carver.Take(U * o_.ready_row_bytes());
     const int64_t scores_each = A + kPanelWidth;
     auto* scores = carver.Take<float>(threads * scores_each);
 
@@ -84,7 +84,7 @@ class TreeAttention : public Kernel {
     }
     LinearStage out;
     out.matrix = &o_;
-    out.ready = heads, out.ready_row_bytes = o_.row_bytes();
+    out.ready = heads, out.ready_row_bytes = o_.ready_row_bytes();
     if (residual_) out.residual = context.inputs[0].as<float>(), out.residual_stride = D_;
     out.c = run ? context.outputs[0].data : nullptr, out.c_row_bytes = D_ * 4;
     RunStage(isa_, pool, out, U, carver);
@@ -111,7 +111,7 @@ class TreeAttention : public Kernel {
         args.num_ancestors = offsets[r + 1] - offsets[r];
         args.D = D_, args.heads = heads_;
         args.scores = scores + thread * scores_each;
-        args.out = heads + r * o_.row_bytes(), args.out_mode = o_.mode();
+        args.out = heads + r * o_.ready_row_bytes(), args.out_mode = o_.ready_mode();
         isa_.tree_row(args);
       }
     });

@@ -80,7 +80,8 @@ Status DescribeSubsampling(U2Model& model) {
 
 Status CheckPrecision(const U2Model& model, Precision asked, const std::string& path) {
   const Precision held = model.info.precision;
-  const bool rounded = held == Precision::kBF16 || (held == Precision::kBF16x3 && asked == Precision::kF32);
+  const bool finer = asked == Precision::kF32 || (held == Precision::kInt16 && asked == Precision::kBF16x3);
+  const bool rounded = held == Precision::kBF16 || (finer && held != Precision::kF32);
   if (held == asked || !rounded) return Status();
   return InvalidArgument("{} holds {} weights, which cannot become {}; build it again with --precision f32", path,
                          PrecisionName(held), PrecisionName(asked));

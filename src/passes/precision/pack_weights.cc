@@ -44,6 +44,7 @@ Status PackOne(WeightStore& weights, const std::string& name, DType dtype) {
 
 DType StoredType(Precision precision) {
   if (precision == Precision::kBF16) return DType::kBF16;
+  if (precision == Precision::kInt16) return DType::kS16;
   return precision == Precision::kBF16x3 ? DType::kBF16x2 : DType::kF32;
 }
 

@@ -90,8 +90,35 @@ TING_INLINE void FirstConvPixels(const FirstConvArgs& a, const float* x, char* y
     }
   }
 }
+#if defined(TING_S16)
+// Pixels in f32, then in runs.
+template <int kKernel>
+[[gnu::noinline]] static void FirstConvFrameS16(const FirstConvArgs& a, const float* x, char* y) {
+  FirstConvArgs plain = a;
+  plain.y_mode = GemmMode::kF32, plain.y_pixel_bytes = a.padded_C * 4;
+  float* const pixels = a.scratch + a.kernel * a.num_mel;
+  for (int64_t f = 0; f < a.frequencies; f += 4) {
+    const int64_t count = a.frequencies - f < 4 ? a.frequencies - f : 4;
+    char* const c = reinterpret_cast<char*>(pixels);
+    if (count == 4) {
+      FirstConvPixels<kKernel, 4>(plain, x + f * a.stride, c);
+    } else {
+      for (int64_t p = 0; p < count; ++p) {
+        FirstConvPixels<kKernel, 1>(plain, x + (f + p) * a.stride, c + p * plain.y_pixel_bytes);
+      }
+    }
+    for (int64_t p = 0; p < count; ++p) {
+      NormRow<GemmMode::kS16>(pixels + p * a.padded_C, a.C, nullptr, nullptr, 0, y + (f + p) * a.y_pixel_bytes);
+    }
+  }
+}
+#endif
+
 template <int kKernel>
 TING_INLINE void FirstConvFrame(const FirstConvArgs& a, const float* x, char* y) {
+#if defined(TING_S16)
+  if (a.y_mode == GemmMode::kS16) return FirstConvFrameS16<kKernel>(a, x, y);
+#endif
   int64_t f = 0;
   for (; f + 4 <= a.frequencies; f += 4) FirstConvPixels<kKernel, 4>(a, x + f * a.stride, y + f * a.y_pixel_bytes);
   for (; f < a.frequencies; ++f) FirstConvPixels<kKernel, 1>(a, x + f * a.stride, y + f * a.y_pixel_bytes);

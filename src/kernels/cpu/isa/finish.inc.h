@@ -57,6 +57,23 @@ TING_INLINE void StoreBf16x2(char* row, int64_t column, VecF v, int64_t n) {
 }
 #endif
 
+#if defined(__AVX512VNNI__)
+#define TING_S16
+// Run `run` of a row in runs (GemmMode::kS16): 32 values and their factor.
+TING_INLINE void StoreS16Run(char* row, int64_t factors_bytes, int64_t run, VecF first, VecF second) {
+  const float largest = ReduceMax(Max(_mm512_abs_ps(first), _mm512_abs_ps(second)));
+  const VecF inverse = Set1(largest > 1e-30F ? 32767.0F / largest : 0.0F);  // lest it be infinite
+  const float factor = largest / 32767.0F;
+  const __m256i low = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(first * inverse));
+  const __m256i high = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(second * inverse));
+  char* at = row + run * kRunValues * 2;
+  memcpy(at, &low, sizeof low);
+  memcpy(at + sizeof low, &high, sizeof high);
+  memcpy(row + factors_bytes + run * 4, &factor, sizeof factor);
+}
+#endif
+
+// Not for kS16, which needs a run at a time.
 TING_INLINE void StoreAs(GemmMode mode, void* p, int64_t i, VecF v, int64_t n) {
 #if defined(__AMX_BF16__)
   if (mode == GemmMode::kBF16x2) return StoreBf16x2(static_cast<char*>(p), i, v, n);
@@ -86,6 +103,22 @@ TING_INLINE void FinishRow(const float* tile, int64_t columns, VecF scale, const
   }
 }
 
+#if defined(TING_S16)
+// A run of one row: `columns` values, then zeros.
+template <Epilogue kEpilogue>
+TING_INLINE void FinishS16Row(const GemmArgs& g, const float* tile, int64_t columns, VecF scale, const float* residual,
+                              char* c, int64_t n) {
+  VecF v[2];
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i) {
+    const int64_t left = columns > i * kLanes ? columns - i * kLanes : 0;
+    v[i] = Activate<kEpilogue>(LoadPartial(tile + i * kLanes, left)) * scale;
+    if (residual != nullptr) v[i] += LoadPartial(residual + i * kLanes, left);
+  }
+  StoreS16Run(c, g.c_factors_bytes, n / kRunValues, v[0], v[1]);
+}
+#endif
+
 // One finished tile to C: rows x `columns` (up to 32; kGlu: up to 16) at column n.
 template <Epilogue kEpilogue, GemmMode kMode>
 static void Finish(const GemmArgs& g, const float* tile, int64_t rows, int64_t row, int64_t group, int64_t n,
@@ -95,6 +128,13 @@ static void Finish(const GemmArgs& g, const float* tile, int64_t rows, int64_t r
   const VecF scale = Set1(g.scale);
   const float* residual = g.residual == nullptr ? nullptr : g.residual + row * g.residual_stride + n;
   for (int64_t r = 0; r < rows; ++r, tile += kTileStride, c += g.c_row_bytes) {
+#if defined(TING_S16)
+    if constexpr (kMode == GemmMode::kS16) {
+      FinishS16Row<kEpilogue>(g, tile, columns, scale, residual, c, n);
+      if (residual != nullptr) residual += g.residual_stride;
+      continue;
+    }
+#endif
     if (columns == kWhole) {
       FinishRow<kEpilogue, kMode>(tile, kWhole, scale, residual, c, n);
     } else {
@@ -105,14 +145,33 @@ static void Finish(const GemmArgs& g, const float* tile, int64_t rows, int64_t r
 }
 
 using FinishFunction = void (*)(const GemmArgs&, const float*, int64_t, int64_t, int64_t, int64_t, int64_t);
+#if defined(TING_S16)
+// None for kGlu, whose results are half a run wide.
+template <Epilogue kEpilogue>
+static constexpr FinishFunction FinishS16() {
+  if constexpr (kEpilogue == Epilogue::kGlu) {
+    return nullptr;
+  } else {
+    return Finish<kEpilogue, GemmMode::kS16>;
+  }
+}
+#endif
 #if defined(__AMX_BF16__)
 #define TING_FINISH_BF16X2(E) Finish<E, GemmMode::kBF16x2>
 #else
 #define TING_FINISH_BF16X2(E) nullptr
 #endif
-#define TING_FINISH_ROW(E) \
-  { Finish<E, GemmMode::kF32>, Finish<E, GemmMode::kBF16>, Finish<E, GemmMode::kRounded>, TING_FINISH_BF16X2(E) }
-static const FinishFunction kFinish[5][4] = {TING_FINISH_ROW(Epilogue::kNone), TING_FINISH_ROW(Epilogue::kRelu),
+#if defined(TING_S16)
+#define TING_FINISH_S16(E) FinishS16<E>()
+#else
+#define TING_FINISH_S16(E) nullptr
+#endif
+#define TING_FINISH_ROW(E)                                                                                       \
+  {                                                                                                              \
+    Finish<E, GemmMode::kF32>, Finish<E, GemmMode::kBF16>, Finish<E, GemmMode::kRounded>, TING_FINISH_BF16X2(E), \
+        TING_FINISH_S16(E)                                                                                       \
+  }
+static const FinishFunction kFinish[5][5] = {TING_FINISH_ROW(Epilogue::kNone), TING_FINISH_ROW(Epilogue::kRelu),
                                              TING_FINISH_ROW(Epilogue::kSwish), TING_FINISH_ROW(Epilogue::kGelu),
                                              TING_FINISH_ROW(Epilogue::kGlu)};
 

@@ -25,6 +25,9 @@ extern const IsaTable kTable;
 namespace avx512bf16 {
 extern const IsaTable kTable;
 }
+namespace avx512vnni {
+extern const IsaTable kTable;
+}
 namespace avx512 {
 extern const IsaTable kTable;
 }
@@ -38,7 +41,7 @@ extern const IsaTable kTable;
 
 namespace {
 
-constexpr int kMaxIsas = 5;
+constexpr int kMaxIsas = 6;
 struct IsaList {
   const IsaTable* tables[kMaxIsas + 1] = {};
 };
@@ -73,10 +76,12 @@ IsaList FindRunnable() {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  const bool avx512bf16 = avx512 && __builtin_cpu_supports("avx512bf16");
+  const bool avx512vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+  const bool avx512bf16 = avx512vnni && __builtin_cpu_supports("avx512bf16");
   const bool amx = avx512bf16 && HasAmxBf16();
   if (amx && TilesGranted()) list.tables[count++] = &amx::kTable;
   if (avx512bf16) list.tables[count++] = &avx512bf16::kTable;
+  if (avx512vnni) list.tables[count++] = &avx512vnni::kTable;
   if (avx512) list.tables[count++] = &avx512::kTable;
   if (avx2) list.tables[count++] = &avx2::kTable;
 #endif
@@ -100,7 +105,7 @@ const IsaTable* ActiveIsa(const char** problem) {
   }
   *problem =
       "TING_CPU_ISA names an instruction set that this machine or build does not have; "
-      "use amx, avx512bf16, avx512, avx2 or baseline, or unset it";
+      "use amx, avx512bf16, avx512vnni, avx512, avx2 or baseline, or unset it";
   return nullptr;
 }
 

@@ -18,8 +18,12 @@ namespace ting::cpu {
 // activations rounded to bf16 but stored as f32, f32 sums. kBF16x2 (AMX): f32 numbers as sums of two bf16, each product
 // as three: low by high, high by low and high by high. A row has its values in runs of 32: the 32 nearest bf16, then
 // the 32 bf16 nearest to what those leave, 128 bytes together.
-enum class GemmMode : uint8_t { kF32, kBF16, kRounded, kBF16x2 };
-inline constexpr int64_t kRunValues = 32, kTermBytes = 64;  // kBF16x2: of a run, and of one term of it
+// kS16 (AVX512-VNNI): integers. Rows in runs of 32 that each have a factor, which makes the run's largest magnitude
+// 32767: first the integers of all runs of a piece, then its factors. A run is summed exactly, in 32 bits, then
+// multiplied by its factor and added in f32; columns of B have a factor each for the whole sum.
+enum class GemmMode : uint8_t { kF32, kBF16, kRounded, kBF16x2, kS16 };
+inline constexpr int64_t kRunValues = 32;  // kBF16x2, kS16
+inline constexpr int64_t kTermBytes = 64;  // kBF16x2: of one term of a run
 
 enum class Epilogue : uint8_t { kNone, kRelu, kSwish, kGelu, kGlu };
 
@@ -37,18 +41,20 @@ struct GemmArgs {
   const void* b = nullptr;
   int64_t b_panel_bytes = 0;  // from one panel to the next
   int64_t first_panel = 0, last_panel = 0;
-  int64_t glu_panels = 0;       // kGlu: panel p is gated by panel p + glu_panels
-  const float* bias = nullptr;  // padded to whole panels
-  int64_t N = 0;                // columns of C; the last panel may stick out
+  int64_t glu_panels = 0;          // kGlu: panel p is gated by panel p + glu_panels
+  const float* bias = nullptr;     // padded to whole panels
+  const float* factors = nullptr;  // kS16: of B's columns, padded likewise
+  int64_t N = 0;                   // columns of C; the last panel may stick out
 
   GemmMode mode = GemmMode::kF32;  // type of A and B
   Epilogue epilogue = Epilogue::kNone;
   float scale = 1;
   const float* residual = nullptr;
   int64_t residual_stride = 0;
-  void* c = nullptr;  // f32; kBF16: bf16; kRounded: f32 holding bf16 values; kBF16x2: runs
-  GemmMode c_mode = GemmMode::kF32;
+  void* c = nullptr;                 // f32; kBF16: bf16; kRounded: f32 holding bf16 values; kBF16x2, kS16: runs
+  GemmMode c_mode = GemmMode::kF32;  // not kS16 with kGlu
   int64_t c_row_bytes = 0, c_group_bytes = 0;
+  int64_t c_factors_bytes = 0;  // kS16: from a row's start to its factors
 };
 
 // y = norm(x) or a copy, in the type that a product reads; y's row is zero from D to padded_D.
@@ -134,7 +140,7 @@ struct FirstConvArgs {
   const float* bias = nullptr;  // [padded_C]
   int64_t C = 0, padded_C = 0, frequencies = 0;
   int64_t first = 0, frames = 0;
-  float* scratch = nullptr;  // kernel * num_mel floats
+  float* scratch = nullptr;  // kernel * num_mel floats; kS16: and 4 * padded_C
   void* y = nullptr;         // [frames][frequencies] pixels of C values
   GemmMode y_mode = GemmMode::kF32;
   int64_t y_pixel_bytes = 0, y_frame_bytes = 0;
@@ -158,6 +164,7 @@ struct IsaTable {
   int max_rows = 1;  // rows of the widest GEMM tile
   bool bf16_products = false;
   bool bf16_tiles = false;  // by AMX: many times as fast as f32
+  bool s16_products = false;
   void (*gemm)(const GemmArgs&) = nullptr;
   void (*norm_rows)(const NormArgs&) = nullptr;
   void (*pack_head)(const PackHeadArgs&) = nullptr;

@@ -24,6 +24,9 @@ const IsaTable kTable = {
 #if defined(__AMX_BF16__)
     .bf16_tiles = true,
 #endif
+#if defined(TING_S16)
+    .s16_products = true,
+#endif
     .gemm = Gemm,
     .norm_rows = NormRows,
     .pack_head = PackHead,

@@ -36,20 +36,39 @@ TING_INLINE float SumSquaredDeviations(const float* x, int64_t n, float mean) {
   return ReduceAdd((s[0] + s[1]) + (s[2] + s[3]));
 }
 
+#if defined(TING_S16)
+// A row in runs from value(i, n): the n values at i, n at most a vector's.
+template <typename Value>
+TING_INLINE void StoreS16Row(int64_t D, void* y, const Value& value) {
+  const int64_t factors_bytes = (D + kRunValues - 1) / kRunValues * kRunValues * 2;
+  for (int64_t i = 0; i < D; i += kRunValues) {
+    const int64_t second = i + kLanes < D ? i + kLanes : D;
+    StoreS16Run(static_cast<char*>(y), factors_bytes, i / kRunValues, value(i, D - i), value(second, D - second));
+  }
+}
+#endif
+
 template <GemmMode kMode>
 TING_INLINE void NormRow(const float* x, int64_t D, const float* gamma, const float* beta, float eps, void* y) {
   if (gamma == nullptr) {
+#if defined(TING_S16)
+    if constexpr (kMode == GemmMode::kS16) {
+      return StoreS16Row(D, y, [&](int64_t i, int64_t n) { return LoadPartial(x + i, n); });
+    }
+#endif
     for (int64_t i = 0; i < D; i += kLanes) StoreAs(kMode, y, i, LoadPartial(x + i, D - i), D - i);
     return;
   }
   const float mean = Sum(x, D) / static_cast<float>(D);
   const float variance = SumSquaredDeviations(x, D, mean) / static_cast<float>(D);
   const VecF m = Set1(mean), rstd = Set1(1.0F / __builtin_sqrtf(variance + eps));
-  for (int64_t i = 0; i < D; i += kLanes) {
-    const int64_t n = D - i;
-    const VecF v = (LoadPartial(x + i, n) - m) * rstd;
-    StoreAs(kMode, y, i, Fma(v, LoadPartial(gamma + i, n), LoadPartial(beta + i, n)), n);
-  }
+  const auto value = [&](int64_t i, int64_t n) {
+    return Fma((LoadPartial(x + i, n) - m) * rstd, LoadPartial(gamma + i, n), LoadPartial(beta + i, n));
+  };
+#if defined(TING_S16)
+  if constexpr (kMode == GemmMode::kS16) return StoreS16Row(D, y, value);
+#endif
+  for (int64_t i = 0; i < D; i += kLanes) StoreAs(kMode, y, i, value(i, D - i), D - i);
 }
 TING_INLINE void NormRowAs(GemmMode mode, const float* x, int64_t D, const float* gamma, const float* beta, float eps,
                            void* y) {
@@ -59,8 +78,12 @@ TING_INLINE void NormRowAs(GemmMode mode, const float* x, int64_t D, const float
 #if defined(__AMX_BF16__)
   if (mode == GemmMode::kBF16x2) NormRow<GemmMode::kBF16x2>(x, D, gamma, beta, eps, y);
 #endif
+#if defined(TING_S16)
+  if (mode == GemmMode::kS16) NormRow<GemmMode::kS16>(x, D, gamma, beta, eps, y);
+#endif
 }
 TING_INLINE void ZeroPad(GemmMode mode, void* y, int64_t D, int64_t padded_D) {
+  if (mode == GemmMode::kS16) return;  // whole runs are stored
   if (mode == GemmMode::kBF16x2) {
     for (int64_t i = D; i < padded_D; ++i) StoreAs(mode, y, i, VecF{}, 1);
     return;
