@@ -202,8 +202,8 @@ TEST_P(CpuIsa, IntegerProductsAreExact) {
   }
 }
 
-// The largest sums that a run of s16 can have: each value 32767, the weights' magnitudes as large as their factor lets
-// them be, all of one sign or alternately. A sum that left 32 bits would change its sign.
+// The largest sums that a run of s16 can have: each value 32767, the weights as large as their factor lets them be and
+// of one sign. A sum that left 32 bits would change its sign.
 TEST_P(CpuIsa, S16SumsStayIn32Bits) {
   const ScopedIsa isa(GetParam());
   PoolStream one(1);

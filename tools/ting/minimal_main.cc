@@ -18,7 +18,7 @@ namespace {
 
 constexpr char kUsage[] =
     "ting bench --random-weights aishell|u2pp --stages 1,8,16,64 [--device cpu|cuda|cuda:N]\n"
-    "           [--precision f32|bf16|f16|tf32] [--threads N] [--frames N] [--tokens N] [--beam N] "
+    "           [--precision f32|bf16|bf16x3|int16|f16|tf32] [--threads N] [--frames N] [--tokens N] [--beam N] "
     "[--batch-invariant]\n"
     "This is a minimal build (TING_MINIMAL): it measures random weights and has no other command.\n";
 

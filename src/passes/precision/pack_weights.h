@@ -6,7 +6,7 @@
 // 1-channel first convolution) stays row-major f32. The position projection pos.w stays f32 in every precision: it is
 // used once a table, and its error would be in every score. Runs after all optimising passes; a second run may change
 // the type. Numerics: bf16 rounds each weight to nearest even, bf16x2 what that leaves once more (2^-17 of it), s16 to
-// a multiple of its output's factor, 1.6e-4 of a row's root mean square; sums beyond 32 terms, norms, softmax and
+// a multiple of its output's factor; sums beyond 32 terms, norms, softmax and
 // scores stay f32.
 #pragma once
 
