@@ -43,6 +43,21 @@ struct TileArgs {
 
 // Addresses of rows 0, 3, 6, … are kept; the two between are one and two strides on, which x86 addressing forms
 // without another register.
+template <int kRows>
+TING_INLINE void FindRows(const char* a, int64_t stride, const char** base) {
+#pragma GCC unroll 16
+  for (int i = 0; i < (kRows + 2) / 3; ++i) base[i] = a + 3 * i * stride;
+}
+// A step of TileArgs::ahead.
+template <int kRows, int kPanels>
+TING_INLINE void LookAhead(const char*& ahead0, const char*& ahead1, int64_t bytes) {
+  if constexpr (kPanels > 1 && kRows > 3) {
+    __builtin_prefetch(ahead0, 0, 2);
+    __builtin_prefetch(ahead1, 0, 2);
+    ahead0 += bytes, ahead1 += bytes;
+  }
+}
+
 template <int kRows, int kPanels>
 [[gnu::noinline]] static void TileF32(const TileArgs& args) {
   constexpr int kVectors = kPanels * kPanelVectors;
@@ -61,9 +76,7 @@ template <int kRows, int kPanels>
   const int64_t stride = args.row_bytes;
   for (int64_t s = 0; s < args.num_segments; ++s) {
     const char* base[(kRows + 2) / 3];
-    const char* a = args.a + args.segment_bytes[s];
-#pragma GCC unroll 16
-    for (int i = 0; i < (kRows + 2) / 3; ++i) base[i] = a + 3 * i * stride;
+    FindRows<kRows>(args.a + args.segment_bytes[s], stride, base);
 #pragma GCC unroll 4
     for (int64_t k = 0; k < args.segment_k; ++k) {
       VecF b[kVectors];
@@ -73,11 +86,7 @@ template <int kRows, int kPanels>
       }
       b0 += kPanel;
       if constexpr (kPanels > 1) b1 += kPanel;
-      if constexpr (kPanels > 1 && kRows > 3) {
-        __builtin_prefetch(ahead0, 0, 2);
-        __builtin_prefetch(ahead1, 0, 2);
-        ahead0 += ahead_bytes, ahead1 += ahead_bytes;
-      }
+      LookAhead<kRows, kPanels>(ahead0, ahead1, ahead_bytes);
 #pragma GCC unroll 16
       for (int r = 0; r < kRows; ++r) {
         const VecF av = Set1(*reinterpret_cast<const float*>(base[r / 3] + (r % 3) * stride + 4 * k));
@@ -112,9 +121,7 @@ template <int kRows, int kPanels>
   const int64_t pairs = (args.segment_k + 1) / 2;
   for (int64_t s = 0; s < args.num_segments; ++s) {
     const char* base[(kRows + 2) / 3];
-    const char* a = args.a + args.segment_bytes[s];
-#pragma GCC unroll 16
-    for (int i = 0; i < (kRows + 2) / 3; ++i) base[i] = a + 3 * i * stride;
+    FindRows<kRows>(args.a + args.segment_bytes[s], stride, base);
 #pragma GCC unroll 4
     for (int64_t k = 0; k < pairs; ++k) {
       __m512bh b[kPanels];
@@ -122,11 +129,7 @@ template <int kRows, int kPanels>
       for (int j = 0; j < kPanels; ++j) b[j] = (__m512bh)_mm512_loadu_si512(j == 0 ? b0 : b1);
       b0 += 64;
       if constexpr (kPanels > 1) b1 += 64;
-      if constexpr (kPanels > 1 && kRows > 3) {
-        __builtin_prefetch(ahead0, 0, 2);
-        __builtin_prefetch(ahead1, 0, 2);
-        ahead0 += ahead_bytes, ahead1 += ahead_bytes;
-      }
+      LookAhead<kRows, kPanels>(ahead0, ahead1, ahead_bytes);
 #pragma GCC unroll 16
       for (int r = 0; r < kRows; ++r) {
         int32_t pair;
@@ -176,9 +179,7 @@ template <int kRows, int kPanels>
   const int64_t piece_bytes = args.segment_k * 2;
   for (int64_t s = 0; s < args.num_segments; ++s) {
     const char* base[(kRows + 2) / 3];
-    const char* const a = args.a + args.segment_bytes[s];
-#pragma GCC unroll 16
-    for (int i = 0; i < (kRows + 2) / 3; ++i) base[i] = a + 3 * i * stride;
+    FindRows<kRows>(args.a + args.segment_bytes[s], stride, base);
     for (int64_t k = 0, factor_at = piece_bytes; k < piece_bytes; factor_at += 4) {
       __m512i acc[kRows][kPanels];
 #pragma GCC unroll 32
@@ -192,11 +193,7 @@ template <int kRows, int kPanels>
         for (int j = 0; j < kPanels; ++j) b[j] = _mm512_loadu_si512(j == 0 ? b0 : b1);
         b0 += kLineBytes;
         if constexpr (kPanels > 1) b1 += kLineBytes;
-        if constexpr (kPanels > 1 && kRows > 3) {
-          __builtin_prefetch(ahead0, 0, 2);
-          __builtin_prefetch(ahead1, 0, 2);
-          ahead0 += ahead_bytes, ahead1 += ahead_bytes;
-        }
+        LookAhead<kRows, kPanels>(ahead0, ahead1, ahead_bytes);
 #pragma GCC unroll 16
         for (int r = 0; r < kRows; ++r) {
           int32_t pair;
