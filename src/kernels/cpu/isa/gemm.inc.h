@@ -173,6 +173,7 @@ TING_INLINE void AddRun(const __m512i (&acc)[kRows][kPanels], const char* const*
 template <int kRows, int kPanels>
 [[gnu::noinline]] static void TileS16(const TileArgs& args) {
   float* const tile = args.tile;
+#pragma GCC unroll 32
   for (int i = 0; i < kRows * kPanels; ++i) Store(tile + i / kPanels * kTileStride + i % kPanels * kPanel, VecF{});
   const char *b0 = args.b[0], *b1 = args.b[1], *ahead0 = args.ahead[0], *ahead1 = args.ahead[1];
   const int64_t ahead_bytes = args.ahead_bytes, stride = args.row_bytes;
@@ -206,6 +207,7 @@ template <int kRows, int kPanels>
       AddRun<kRows, kPanels>(acc, base, stride, factor_at, tile);
     }
   }
+#pragma GCC unroll 32
   for (int i = 0; i < kRows * kPanels; ++i) {
     float* const sum = tile + i / kPanels * kTileStride + i % kPanels * kPanel;
     Store(sum, Fma(Load(sum), Load(args.factors[i % kPanels]), Load(args.bias[i % kPanels])));
