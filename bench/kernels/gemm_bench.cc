@@ -71,10 +71,10 @@ void OneDnn(benchmark::State& state, Shape shape, DType dtype) {
 void Register() {
   const std::pair<int64_t, int64_t> widths[] = {{256, 2048}, {2048, 256}, {256, 768},  {256, 256},
                                                 {256, 512},  {256, 4233}, {4864, 256}, {2304, 256}};
-  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kBF16x2, DType::kS16}) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kBF16x2, Int16MatrixType()}) {
     if (dtype == DType::kBF16 && !Isa().bf16_products) continue;
     if (dtype == DType::kBF16x2 && !Isa().bf16_tiles) continue;
-    if (dtype == DType::kS16 && !Isa().s16_products) continue;
+    if (HasFactors(dtype) && !Isa().s16_products) continue;
     for (const int64_t R : {104, 832}) {
       for (const auto& [K, N] : widths) {
         const Shape shape{R, K, N};
@@ -82,7 +82,7 @@ void Register() {
             std::string(DTypeName(dtype)) + "/" + std::to_string(R) + "x" + std::to_string(K) + "x" + std::to_string(N);
         benchmark::RegisterBenchmark(("ting/" + name).c_str(), Ours, shape, dtype);
 #if defined(TING_HAS_ONEDNN)
-        if (dtype == DType::kBF16x2 || dtype == DType::kS16) continue;
+        if (dtype == DType::kBF16x2 || HasFactors(dtype)) continue;
         benchmark::RegisterBenchmark(("onednn/" + name).c_str(), OneDnn, shape, dtype);
 #endif
       }

@@ -44,12 +44,13 @@ inline double PeakFlops(bool bf16) {
   return best;
 }
 
-// The rate that products of matrices of this type can reach: bf16x2 takes three of bf16, an instruction of s16
-// multiplies two values a lane.
+// The rate that products of matrices of this type can reach: bf16x2 takes three of bf16, s8x2 three of
+// integers half as wide, an instruction of s16 multiplies two values a lane.
 inline double ProductPeak(DType dtype) {
   static const double f32 = PeakFlops(false), bf16 = PeakFlops(true);
   if (dtype == DType::kF32) return f32;
   if (dtype == DType::kS16) return 2 * f32;
+  if (dtype == DType::kS8x2) return bf16 * 2 / 3;
   return dtype == DType::kBF16x2 ? bf16 / 3 : bf16;
 }
 

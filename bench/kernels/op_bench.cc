@@ -144,7 +144,7 @@ int main(int argc, char** argv) {
   std::printf("%s: %.1f GFLOP/s f32, %.1f bf16 on registers\n", ting::bench::Isa().name,
               ting::bench::PeakFlops(false) * 1e-9, ting::bench::PeakFlops(true) * 1e-9);
   benchmark::Initialize(&argc, argv);
-  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kBF16x2, DType::kS16}) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kBF16x2, ting::Int16MatrixType()}) {
     for (const char* op : {"feed_forward", "rel_attention", "conv_module", "subsample_conv2d", "log_softmax_topk"}) {
       for (const int64_t R : {1, 16, 104, 832}) {
         for (const int threads : {1, 2}) {

@@ -33,29 +33,35 @@ Status BadWeight(const OpDesc& desc, const std::string& slot, const WeightView& 
 }
 
 bool IsMatrixType(DType dtype) {
-  return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kBF16x2 || dtype == DType::kS16;
+  return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kBF16x2 || HasFactors(dtype);
 }
 
-// Where element (n, k) lies in panel16, counted in elements; of bf16x2 the high term, counted in bf16.
+// Where element (n, k) lies in panel16, counted in elements; of types with two terms the high one, counted in terms.
 int64_t PanelIndex(int64_t n, int64_t k, int64_t K, DType dtype) {
   const int64_t column = n % kPanelWidth, first = n / kPanelWidth * PanelDepth(dtype, K) * kPanelWidth;
   if (dtype == DType::kF32) return first + k * kPanelWidth + column;
+  if (dtype == DType::kS8x2) {
+    const int64_t run = kPanelRunS8x2;
+    return (first + k / run * run * kPanelWidth) * 2 + k % run / 4 * 4 * kPanelWidth + column * 4 + k % 4;
+  }
   const int64_t run = dtype == DType::kBF16x2 ? kPanelRun : 2, terms = dtype == DType::kBF16x2 ? 2 : 1;
   return (first + k / run * run * kPanelWidth) * terms + k % run / 2 * 2 * kPanelWidth + column * 2 + k % 2;
 }
 
 int64_t ElementIndex(int64_t n, int64_t k, int64_t K, DType dtype, Layout layout) {
   if (layout == Layout::kPanel16) return PanelIndex(n, k, K, dtype);
-  return (n * K + k) * (dtype == DType::kBF16x2 ? 2 : 1);
+  return (n * K + k) * (dtype == DType::kBF16x2 || dtype == DType::kS8x2 ? 2 : 1);
 }
 
-// From the high to the low term of bf16x2, in bf16.
-int64_t LowTerm(Layout layout) { return layout == Layout::kPanel16 ? kPanelRun * kPanelWidth : 1; }
+// From the high to the low term, in terms.
+int64_t LowTerm(DType dtype, Layout layout) {
+  if (layout == Layout::kRowMajor) return 1;
+  return (dtype == DType::kS8x2 ? kPanelRunS8x2 : kPanelRun) * kPanelWidth;
+}
 
-// The factor of output n of an s16 matrix stands at [n].
-const float* S16Factors(const void* matrix, const Shape& shape, Layout layout) {
-  return reinterpret_cast<const float*>(static_cast<const std::byte*>(matrix) +
-                                        ElementsBytes(DType::kS16, shape, layout));
+// The factor of output n of a matrix that has them stands at [n].
+const float* FactorsOf(const void* matrix, DType dtype, const Shape& shape, Layout layout) {
+  return reinterpret_cast<const float*>(static_cast<const std::byte*>(matrix) + ElementsBytes(dtype, shape, layout));
 }
 
 // The least factor at which no integer and no sum of magnitudes over a run of k exceeds what products allow. Rounding
@@ -73,28 +79,58 @@ float ChooseS16Factor(const float* row, int64_t K) {
   return static_cast<float>(factor);
 }
 
-void PackS16(const float* source, int64_t N, int64_t K, Layout layout, std::span<const float> given, void* out) {
-  auto* values = static_cast<int16_t*>(out);
-  auto* factors = const_cast<float*>(S16Factors(out, {N, K}, layout));
+float ChooseS8x2Factor(const float* row, int64_t K) {
+  float largest = 0;
+  for (int64_t k = 0; k < K; ++k) largest = std::max(largest, std::abs(row[k]));
+  return largest > 1e-30F ? largest / kMostS8x2 : 0;  // below, the quotient would be too coarse
+}
+
+// 256 * high + low.
+struct S8x2 {
+  int8_t high, low;
+  explicit S8x2(int value) : high(static_cast<int8_t>((value + 128) >> 8)), low(static_cast<int8_t>(value)) {}
+  S8x2(int8_t high, int8_t low) : high(high), low(low) {}
+  int value() const { return 256 * high + low; }
+};
+
+void WriteInteger(int value, DType dtype, Layout layout, void* out, int64_t at) {
+  if (dtype == DType::kS16) {
+    static_cast<int16_t*>(out)[at] = static_cast<int16_t>(value);
+    return;
+  }
+  const S8x2 terms(value);
+  static_cast<int8_t*>(out)[at] = terms.high;
+  static_cast<int8_t*>(out)[at + LowTerm(dtype, layout)] = terms.low;
+}
+
+void PackIntegers(const float* source, int64_t N, int64_t K, DType dtype, Layout layout, std::span<const float> given,
+                  void* out) {
+  auto* factors = const_cast<float*>(FactorsOf(out, dtype, {N, K}, layout));
   for (int64_t n = 0; n < N; ++n) {
-    factors[n] = given.empty() ? ChooseS16Factor(source + n * K, K) : given[n];
+    const float* row = source + n * K;
+    factors[n] = !given.empty() ? given[n] : dtype == DType::kS16 ? ChooseS16Factor(row, K) : ChooseS8x2Factor(row, K);
     if (factors[n] == 0) continue;
     for (int64_t k = 0; k < K; ++k) {
-      const double nearest = std::nearbyint(double{source[n * K + k]} / double{factors[n]});
-      values[ElementIndex(n, k, K, DType::kS16, layout)] = static_cast<int16_t>(nearest);
+      const double nearest = std::nearbyint(double{row[k]} / double{factors[n]});
+      WriteInteger(static_cast<int>(nearest), dtype, layout, out, ElementIndex(n, k, K, dtype, layout));
     }
   }
 }
 
+float ReadInteger(const WeightView& weight, int64_t n, int64_t at) {
+  const float factor = FactorsOf(weight.data, weight.dtype, weight.shape, weight.layout)[n];
+  if (weight.dtype == DType::kS16) return static_cast<float>(weight.as<int16_t>()[at]) * factor;
+  const auto* terms = weight.as<int8_t>() + at;
+  return static_cast<float>(S8x2(terms[0], terms[LowTerm(weight.dtype, weight.layout)]).value()) * factor;
+}
+
 float ReadElement(const WeightView& weight, int64_t n, int64_t at) {
   if (weight.dtype == DType::kF32) return weight.as<float>()[at];
-  if (weight.dtype == DType::kS16) {
-    return static_cast<float>(weight.as<int16_t>()[at]) * S16Factors(weight.data, weight.shape, weight.layout)[n];
-  }
+  if (HasFactors(weight.dtype)) return ReadInteger(weight, n, at);
   const auto* terms = weight.as<BFloat16>() + at;
   BFloat16x2 value;
   value.high = terms[0];
-  if (weight.dtype == DType::kBF16x2) value.low = terms[LowTerm(weight.layout)];
+  if (weight.dtype == DType::kBF16x2) value.low = terms[LowTerm(weight.dtype, weight.layout)];
   return static_cast<float>(value);
 }
 
@@ -105,7 +141,7 @@ void WriteElement(float value, DType dtype, Layout layout, void* out, int64_t at
   }
   const BFloat16x2 terms(value);
   static_cast<BFloat16*>(out)[at] = terms.high;
-  if (dtype == DType::kBF16x2) static_cast<BFloat16*>(out)[at + LowTerm(layout)] = terms.low;
+  if (dtype == DType::kBF16x2) static_cast<BFloat16*>(out)[at + LowTerm(dtype, layout)] = terms.low;
 }
 
 }  // namespace
@@ -145,7 +181,7 @@ Result<WeightView> GetMatrix(const OpDesc& desc, const std::string& slot, int64_
   const bool shape_ok = weight.shape.rank() == 2 && weight.shape[0] > 0 && weight.shape[1] > 0 &&
                         (N < 0 || weight.shape[0] == N) && (K < 0 || weight.shape[1] == K);
   if (!shape_ok || !IsMatrixType(weight.dtype)) {
-    return BadWeight(desc, slot, weight, "f32, bf16, bf16x2 or s16 [" + Wanted(N) + "," + Wanted(K) + "]");
+    return BadWeight(desc, slot, weight, "f32, bf16, bf16x2, s16 or s8x2 [" + Wanted(N) + "," + Wanted(K) + "]");
   }
   return weight;
 }
@@ -171,7 +207,7 @@ Result<NormParams> GetNorm(const OpDesc& desc, const std::string& prefix, int64_
 
 std::vector<float> UnpackMatrix(const WeightView& weight) {
   TING_CHECK(weight.shape.rank() == 2, "only matrices are unpacked");
-  TING_CHECK(IsMatrixType(weight.dtype), "matrices are f32, bf16, bf16x2 or s16");
+  TING_CHECK(IsMatrixType(weight.dtype), "matrices are f32, bf16, bf16x2, s16 or s8x2");
   const int64_t N = weight.shape[0], K = weight.shape[1];
   std::vector<float> out(N * K);
   if (weight.dtype == DType::kF32 && weight.layout == Layout::kRowMajor) {
@@ -187,15 +223,15 @@ std::vector<float> UnpackMatrix(const WeightView& weight) {
 }
 
 std::span<const float> MatrixFactors(const WeightView& weight) {
-  if (weight.dtype != DType::kS16) return {};
-  return {S16Factors(weight.data, weight.shape, weight.layout), static_cast<size_t>(weight.shape[0])};
+  if (!HasFactors(weight.dtype)) return {};
+  return {FactorsOf(weight.data, weight.dtype, weight.shape, weight.layout), static_cast<size_t>(weight.shape[0])};
 }
 
 void PackMatrix(const float* source, int64_t N, int64_t K, DType dtype, Layout layout, void* out,
                 std::span<const float> factors) {
-  TING_CHECK(IsMatrixType(dtype), "matrices are f32, bf16, bf16x2 or s16");
+  TING_CHECK(IsMatrixType(dtype), "matrices are f32, bf16, bf16x2, s16 or s8x2");
   std::memset(out, 0, WeightBytes(dtype, {N, K}, layout));  // the padding of panels is zero
-  if (dtype == DType::kS16) return PackS16(source, N, K, layout, factors, out);
+  if (HasFactors(dtype)) return PackIntegers(source, N, K, dtype, layout, factors, out);
   for (int64_t n = 0; n < N; ++n) {
     for (int64_t k = 0; k < K; ++k) {
       WriteElement(source[n * K + k], dtype, layout, out, ElementIndex(n, k, K, dtype, layout));

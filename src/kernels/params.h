@@ -25,14 +25,15 @@ struct NormParams {
   float eps = 1e-5F;
 };
 
-// A matrix with bias: y = W x + b, W [N, K] row-major or panel16, f32, bf16, bf16x2 or s16; b [N] f32 (may be absent).
+// A matrix with bias: y = W x + b, W [N, K] row-major or panel16, f32, bf16, bf16x2, s16 or s8x2; b [N] f32 (may be
+// absent).
 struct LinearParams {
   WeightView weight, bias;
   int64_t N() const { return weight.shape[0]; }
   int64_t K() const { return weight.shape[1]; }
 };
 
-// The weight in `slot`: it must exist, be f32 (or, for matrices, bf16, bf16x2 or s16) and have `rank` axes.
+// The weight in `slot`: it must exist, be f32 (or, for matrices, bf16, bf16x2, s16 or s8x2) and have `rank` axes.
 Result<WeightView> GetVector(const OpDesc& desc, const std::string& slot, int64_t size);
 Result<WeightView> GetMatrix(const OpDesc& desc, const std::string& slot, int64_t N, int64_t K);  // -1: any
 // Slots `prefix`.w and `prefix`.b ("w1" reads w1.w and w1.b); the bias may be absent.
@@ -43,13 +44,15 @@ Result<NormParams> GetNorm(const OpDesc& desc, const std::string& prefix, int64_
 // Of s16 matrices: the largest magnitude of a value, and of the sum of magnitudes over a run of kPanelRun k. A product
 // of such a run with values of at most 32767 fits into 32 bits.
 inline constexpr int64_t kMostS16 = 32767, kMostS16RunSum = 65535;
+// Of s8x2 matrices, and of activations that meet them: the largest magnitude, 256 * 127 + 127.
+inline constexpr int64_t kMostS8x2 = 32639;
 
 // A matrix in any layout and type as row-major f32 [N, K]: for ref kernels and tests.
 std::vector<float> UnpackMatrix(const WeightView& weight);
-// The factors of an s16 matrix, [N]; empty for other types.
+// The factors of an s16 or s8x2 matrix, [N]; empty for other types.
 std::span<const float> MatrixFactors(const WeightView& weight);
 // The reverse: row-major f32 [N, K] into `dtype` and `layout`; `out` has WeightBytes() bytes. `factors`, [N], keeps the
-// integers of rows that were s16 before; empty: the best are chosen.
+// integers of rows that were of this type before; empty: the best are chosen.
 void PackMatrix(const float* source, int64_t N, int64_t K, DType dtype, Layout layout, void* out,
                 std::span<const float> factors = {});
 

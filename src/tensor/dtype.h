@@ -12,7 +12,8 @@
 namespace ting {
 
 // kBF16x2: a number as the sum of two bf16, the nearest bf16 and what that leaves: 16 bits of mantissa or more.
-// kS16, of matrices [N, K]: integers, with an f32 factor for each of the N outputs behind them.
+// kS16 and kS8x2, of matrices [N, K]: integers of 16 bits, with an f32 factor for each of the N outputs behind them;
+// kS8x2 as 256 * high + low, two signed integers of 8 bits, so at most kMostS8x2.
 enum class DType : uint8_t {
   kF32 = 0,
   kF16 = 1,
@@ -24,6 +25,7 @@ enum class DType : uint8_t {
   kU8 = 7,
   kBF16x2 = 8,
   kS16 = 9,
+  kS8x2 = 10,
 };
 
 inline constexpr size_t DTypeSize(DType dtype) {
@@ -35,6 +37,7 @@ inline constexpr size_t DTypeSize(DType dtype) {
     case DType::kF16:
     case DType::kBF16:
     case DType::kS16:
+    case DType::kS8x2:
       return 2;
     case DType::kS8:
     case DType::kU8:
@@ -68,12 +71,14 @@ inline constexpr std::string_view DTypeName(DType dtype) {
       return "bf16x2";
     case DType::kS16:
       return "s16";
+    case DType::kS8x2:
+      return "s8x2";
   }
   return "?";
 }
 
 inline std::optional<DType> DTypeFromName(std::string_view name) {
-  for (int i = 0; i <= static_cast<int>(DType::kS16); ++i) {
+  for (int i = 0; i <= static_cast<int>(DType::kS8x2); ++i) {
     if (DTypeName(static_cast<DType>(i)) == name) return static_cast<DType>(i);
   }
   return std::nullopt;

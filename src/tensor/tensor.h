@@ -59,6 +59,8 @@ enum class Layout : uint8_t {
   // bf16: pairs of k lie together: [ceil(N/16)][ceil(K/2)][16][2]: what VDPBF16PS and AMX read. Zero past K.
   // bf16x2: the nearest bf16 of 32 k, then what they leave: [ceil(N/16)][ceil(K/32)][2][16][16][2]. Zero past K.
   // s16: as bf16, K up to whole runs of 32; then the factors, [ceil(N/16)][16].
+  // s8x2: of 64 k the high terms, then the low ones, four k together: [ceil(N/16)][ceil(K/64)][2][16][16][4], which AMX
+  // reads; then the factors. Zero past K.
   kPanel16 = 1,
 };
 
@@ -90,30 +92,34 @@ struct WeightView {
 };
 
 inline constexpr int64_t kPanelWidth = 16;
-inline constexpr int64_t kPanelRun = 32;  // bf16x2: k whose terms lie together; s16: k that are summed as integers
+inline constexpr int64_t kPanelRun = 32;      // bf16x2: k whose terms lie together; s16: k that are summed as integers
+inline constexpr int64_t kPanelRunS8x2 = 64;  // k whose terms lie together
+
+// Whether factors follow a matrix's elements.
+inline constexpr bool HasFactors(DType dtype) { return dtype == DType::kS16 || dtype == DType::kS8x2; }
 
 // K' of panel16: K, up to whole pairs or runs.
 inline constexpr int64_t PanelDepth(DType dtype, int64_t K) {
   const bool runs = dtype == DType::kBF16x2 || dtype == DType::kS16;
-  const int64_t run = runs ? kPanelRun : dtype == DType::kBF16 ? 2 : 1;
+  const int64_t run = dtype == DType::kS8x2 ? kPanelRunS8x2 : runs ? kPanelRun : dtype == DType::kBF16 ? 2 : 1;
   return (K + run - 1) / run * run;
 }
 
-// Bytes of a weight's elements; the factors of s16 begin behind them.
+// Bytes of a weight's elements; the factors of s16 and s8x2 begin behind them.
 inline size_t ElementsBytes(DType dtype, const Shape& shape, Layout layout) {
   int64_t elements = shape.num_elements();
   if (layout == Layout::kPanel16) {
     const int64_t panels = (shape[0] + kPanelWidth - 1) / kPanelWidth;
     elements = panels * kPanelWidth * PanelDepth(dtype, shape[1]);
   }
-  if (dtype == DType::kS16) elements = (elements + 1) / 2 * 2;  // floats follow
+  if (HasFactors(dtype)) elements = (elements + 1) / 2 * 2;  // floats follow
   return static_cast<size_t>(elements) * DTypeSize(dtype);
 }
 
 // Bytes that a weight of this type and layout occupies.
 inline size_t WeightBytes(DType dtype, const Shape& shape, Layout layout) {
   const size_t elements = ElementsBytes(dtype, shape, layout);
-  if (dtype != DType::kS16) return elements;
+  if (!HasFactors(dtype)) return elements;
   const int64_t panels = (shape[0] + kPanelWidth - 1) / kPanelWidth;
   const int64_t factors = layout == Layout::kRowMajor ? shape[0] : panels * kPanelWidth;
   return elements + static_cast<size_t>(factors) * sizeof(float);

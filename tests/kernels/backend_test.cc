@@ -33,7 +33,8 @@ std::vector<Backend> Backends() {
 
 constexpr WeightFormat kFormats[] = {{DType::kF32, Layout::kRowMajor},   {DType::kF32, Layout::kPanel16},
                                      {DType::kBF16, Layout::kRowMajor},  {DType::kBF16, Layout::kPanel16},
-                                     {DType::kBF16x2, Layout::kPanel16}, {DType::kS16, Layout::kPanel16}};
+                                     {DType::kBF16x2, Layout::kPanel16}, {DType::kS16, Layout::kPanel16},
+                                     {DType::kS8x2, Layout::kPanel16}};
 
 // Ids of top-k may differ from ref's where products differ in rounding: each must have, by ref's full log-softmax, the
 // log-probability that is claimed for it, and none may come twice.

@@ -196,7 +196,7 @@ std::vector<CpuCase> SubsampleCases() {
     Lengths lengths;
   } shapes[] = {{"conv2d", 80, 48, {7}},      {"conv2d", 80, 36, {67, 7, 130}}, {"conv2d", 23, 20, {300, 31}},
                 {"conv2d2", 40, 16, {50, 9}}, {"conv2d6", 80, 24, {11, 95}},    {"conv2d8", 80, 32, {15, 260}},
-                {"conv2d", 80, 35, {40, 20}}, {"conv2d", 80, 256, {200}}};
+                {"conv2d", 80, 35, {40, 20}}, {"conv2d", 80, 256, {200}},       {"conv2d", 80, 64, {67, 7}}};
   for (const auto& s : shapes) {
     const auto stages = SubsampleStages(s.kind).value();
     const int64_t D = s.C;

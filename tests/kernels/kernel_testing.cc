@@ -165,7 +165,7 @@ PackedOp TestOp::Pack(WeightFormat format) const {
   packed.desc.attributes = attributes_;
   for (const auto& [slot, weight] : weights_) {
     const bool narrow = weight.kind == Kind::kMatrix || weight.kind == Kind::kTable;
-    const bool no_table = format.dtype == DType::kBF16x2 || format.dtype == DType::kS16;  // no op looks these up
+    const bool no_table = format.dtype == DType::kBF16x2 || HasFactors(format.dtype);  // no op looks these up
     const DType dtype = narrow && !(weight.kind == Kind::kTable && no_table) ? format.dtype : DType::kF32;
     const Layout layout = weight.kind == Kind::kMatrix ? format.layout : Layout::kRowMajor;
     AlignedBuffer& buffer = packed.buffers.emplace_back(
@@ -234,12 +234,15 @@ OpOutcome RunOp(std::span<const KernelEntry> entries, const OpDesc& desc, const 
 // bf16: other backends also round activations, 2^-9 each, independent over the terms, so about 2^-9 of the result's
 // scale a product; three chained with their norms and a softmax: 2e-2.
 // s16: activations round by 2^-16 of the largest of 32, 2.3 times as large as most of them: 4e-5, as above 4e-4.
+// s8x2: activations round by 2^-16 of the largest of 256, about three times as large as most of them, and low by low is
+// left out, as much again: twice that of s16. Where they become s16, weights are rounded once more.
 // Ops without products: 1e-5 whatever the weights.
 Tolerance ToleranceOf(const std::string& op, DType weights) {
   if (op == "add" || op == "add_positions" || op == "layer_norm" || op == "embed") return {1e-6F, 1e-5F};
   if (weights == DType::kBF16) return {1e-3F, 2e-2F};
   if (weights == DType::kBF16x2) return {1e-5F, 1e-4F};  // activations round by 2^-17, and low by low is left out
   if (weights == DType::kS16) return {2e-5F, 4e-4F};
+  if (weights == DType::kS8x2) return {4e-5F, 1.5e-3F};
   return {1e-6F, 3e-5F};
 }
 

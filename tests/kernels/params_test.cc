@@ -92,6 +92,27 @@ TEST(PackMatrixTest, PlacesTheIntegersOfS16BeforeTheirFactors) {
   for (int64_t n = 0; n < N; ++n) EXPECT_EQ(MatrixFactors(view)[n], static_cast<float>(n));
 }
 
+TEST(PackMatrixTest, PlacesTheTermsOfS8x2BeforeTheirFactors) {
+  const int64_t N = 18, K = 70, panel = 2 * 2 * 64 * 16;
+  std::vector<float> source(N * K);
+  for (int64_t n = 0; n < N; ++n) source[n * K] = 32639.0F * static_cast<float>(n);  // factor n, row 0 all zeros
+  source[5 * K + 66] = -129 * 5, source[17 * K + 33] = 128 * 17;
+  std::vector<int8_t> packed(WeightBytes(DType::kS8x2, {N, K}, Layout::kPanel16), -1);
+  ASSERT_EQ(packed.size(), 2U * panel + 4 * 32);
+  PackMatrix(source.data(), N, K, DType::kS8x2, Layout::kPanel16, packed.data());
+  const auto expect_terms = [&](int64_t at, int high, int low) {  // the low term one tile, of 64 x 16, further on
+    EXPECT_EQ(packed[at], high);
+    EXPECT_EQ(packed[at + 1024], low);
+  };
+  expect_terms(5 * 4, 127, 127);
+  expect_terms(2 * 1024 + 5 * 4 + 2, -1, 127);                // -129 = 256 * -1 + 127
+  expect_terms(panel + 33 / 4 * 64 + 1 * 4 + 1, 1, -128);     // 128 = 256 * 1 - 128
+  expect_terms(panel + 2 * 4, 0, 0);                          // past N
+  expect_terms(2 * 1024 + 6 / 4 * 64 + 5 * 4 + 6 % 4, 0, 0);  // past K
+  const WeightView view{packed.data(), DType::kS8x2, {N, K}, Layout::kPanel16};
+  for (int64_t n = 0; n < N; ++n) EXPECT_EQ(MatrixFactors(view)[n], static_cast<float>(n));
+}
+
 // A run's magnitudes may add up to 65535 at most, or products would leave 32 bits.
 TEST(PackMatrixTest, LeavesRunsOfS16RoomForTheirSum) {
   Rng rng(12);
@@ -113,15 +134,17 @@ TEST(PackMatrixTest, LeavesRunsOfS16RoomForTheirSum) {
 }
 
 // Rows that are packed again, as one matrix with others, keep their integers.
-TEST(PackMatrixTest, KeepsTheIntegersOfS16) {
+TEST(PackMatrixTest, KeepsIntegers) {
   Rng rng(13);
   const int64_t N = 7, K = 50;
-  const PackedOp first = TestOp("x").Matrix("w", N, K, rng.Floats(N * K)).Pack({DType::kS16, Layout::kRowMajor});
-  const WeightView& w = first.desc.weights.at("w");
-  const std::vector<float> values = UnpackMatrix(w);
-  std::vector<std::byte> again(WeightBytes(DType::kS16, {N, K}, Layout::kRowMajor));
-  PackMatrix(values.data(), N, K, DType::kS16, Layout::kRowMajor, again.data(), MatrixFactors(w));
-  EXPECT_EQ(std::memcmp(again.data(), w.data, again.size()), 0);
+  for (const DType dtype : {DType::kS16, DType::kS8x2}) {
+    const PackedOp first = TestOp("x").Matrix("w", N, K, rng.Floats(N * K)).Pack({dtype, Layout::kRowMajor});
+    const WeightView& w = first.desc.weights.at("w");
+    const std::vector<float> values = UnpackMatrix(w);
+    std::vector<std::byte> again(WeightBytes(dtype, {N, K}, Layout::kRowMajor));
+    PackMatrix(values.data(), N, K, dtype, Layout::kRowMajor, again.data(), MatrixFactors(w));
+    EXPECT_EQ(std::memcmp(again.data(), w.data, again.size()), 0);
+  }
 }
 
 TEST(PackMatrixTest, UnpacksToTheSame) {
@@ -141,8 +164,11 @@ TEST(PackMatrixTest, UnpacksToTheSame) {
         EXPECT_EQ(UnpackMatrix(packed.desc.weights.at("w")), expected) << N << "x" << K << FormatName({dtype, layout});
       }
     }
-    for (const Layout layout : {Layout::kRowMajor, Layout::kPanel16}) {
-      const PackedOp packed = TestOp("x").Matrix("w", N, K, source).Pack({DType::kS16, layout});
+    for (const WeightFormat format : {WeightFormat{DType::kS16, Layout::kRowMajor},
+                                      {DType::kS16, Layout::kPanel16},
+                                      {DType::kS8x2, Layout::kRowMajor},
+                                      {DType::kS8x2, Layout::kPanel16}}) {
+      const PackedOp packed = TestOp("x").Matrix("w", N, K, source).Pack(format);
       const WeightView& w = packed.desc.weights.at("w");
       const std::vector<float> values = UnpackMatrix(w);
       for (int64_t i = 0; i < N * K; ++i) EXPECT_NEAR(values[i], source[i], 0.501F * MatrixFactors(w)[i / K]);
@@ -310,7 +336,7 @@ TEST(ParseTest, RefusesTypesAndLayoutsThatAnOpCannotRead) {
   PackedOp packed = FeedForwardNode().Pack();
   packed.desc.weights["w1.w"].dtype = DType::kS8;
   EXPECT_THAT(ParseFeedForward(packed.desc).status().message(),
-              AllOf(HasSubstr("s8"), HasSubstr("f32, bf16, bf16x2 or s16")));
+              AllOf(HasSubstr("s8"), HasSubstr("f32, bf16, bf16x2, s16 or s8x2")));
   packed = FeedForwardNode().Pack();
   packed.desc.weights["w1.b"].dtype = DType::kBF16;
   EXPECT_THAT(ParseFeedForward(packed.desc).status().message(), AllOf(HasSubstr("w1.b"), HasSubstr("bf16")));

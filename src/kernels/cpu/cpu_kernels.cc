@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The list of the CPU backend. Each op has two entries of one implementation: the first wants weights of a type
-// that this machine multiplies directly; the second takes bf16, bf16x2 and s16 weights everywhere, by expanding them to
-// f32 at load (more memory, no gain in speed), and its name says so in profiles.
+// that this machine multiplies directly; the second takes bf16, bf16x2, s16 and s8x2 weights everywhere, by expanding
+// them to f32 at load (more memory, no gain in speed), and its name says so in profiles.
 #include "kernels/cpu/cpu_kernels.h"
 
 #include <vector>
@@ -30,7 +30,7 @@ std::optional<std::string> RefuseDirect(const OpDesc& desc) {
   for (const auto& [slot, weight] : desc.weights) {
     const bool expanded = (weight.dtype == DType::kBF16 && !isa.bf16_products) ||
                           (weight.dtype == DType::kBF16x2 && !isa.bf16_tiles) ||
-                          (weight.dtype == DType::kS16 && !isa.s16_products);
+                          (HasFactors(weight.dtype) && !isa.s16_products);
     if (!expanded || desc.op == "embed") continue;
     return "weight " + slot + " is " + std::string(DTypeName(weight.dtype)) + ", which " + isa.name +
            " does not multiply; an f32 engine is as fast here";
@@ -94,6 +94,12 @@ std::span<const KernelEntry> CpuKernels() {
     if (std::string_view(kNames[i].isa) == isa->name) return lists[i];
   }
   return lists[std::size(kNames) - 1];  // the variable names nothing usable: each entry refuses and says so
+}
+
+DType Int16MatrixType() {
+  const char* problem = "";
+  const IsaTable* isa = cpu::ActiveIsa(&problem);
+  return isa != nullptr && isa->s8x2_tiles ? DType::kS8x2 : DType::kS16;
 }
 
 }  // namespace ting

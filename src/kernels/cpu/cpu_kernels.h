@@ -21,5 +21,8 @@ class CpuStream : public Stream {
 };
 
 std::span<const KernelEntry> CpuKernels();
+// The type in which this machine's products read the matrices of --precision int16: s8x2 by AMX, else s16. Weights of
+// the other type are packed anew when a kernel is made.
+DType Int16MatrixType();
 
 }  // namespace ting

@@ -36,7 +36,8 @@ class FeedForward : public Kernel {
     if (FewRows(R, pool.num_threads())) {
       const Rows rows = At(context, scratch, 0, 0, R);
       Prepare(rows);
-      ParallelPanels(isa_, pool, First(rows));
+      ParallelPanels(isa_, pool, First(rows, 0, w1_.num_panels()));
+      if (staged()) ConvertStage(rows, 0, w1_.N());
       ParallelPanels(isa_, pool, Second(rows));
       Post(rows);
       return {};
@@ -45,7 +46,7 @@ class FeedForward : public Kernel {
     pool.ParallelFor(tiles.tiles, [&](int64_t tile, int thread) {
       const Rows rows = At(context, scratch, thread * tiles.largest(), tiles.begin(tile), tiles.size(tile));
       Prepare(rows);
-      isa_.gemm(First(rows));
+      FirstOfTile(rows);
       isa_.gemm(Second(rows));
       Post(rows);
     });
@@ -54,36 +55,68 @@ class FeedForward : public Kernel {
 
  private:
   struct Scratch {
-    std::byte *a, *hidden;
+    std::byte *a, *hidden, *stage;
   };
   struct Rows {
     const float* x;
     float* y;
     std::byte *a, *hidden;
+    float* stage;
     int64_t count;
   };
   Scratch Carve(const KernelContext& context, Carver& carver) const {
     const int64_t R = context.inputs[0].rows();
     const int threads = Pool(context).num_threads();
     const int64_t rows = FewRows(R, threads) ? R : threads * SplitRows(R, threads, isa_, w1_.mode()).largest();
-    return {carver.Take(rows * w1_.row_bytes()), carver.Take(rows * w2_.row_bytes())};
+    const int64_t stage_rows = staged() ? rows : 0;
+    return {carver.Take(rows * w1_.row_bytes()), carver.Take(rows * w2_.row_bytes()),
+            carver.Take(stage_rows * StageColumns(FewRows(R, threads)) * 4)};
   }
+  // Products write no blocks of s8x2: hidden values pass through a stage in f32, a block's columns at a time or, where
+  // panels are shared out, all.
+  bool staged() const { return w2_.mode() == GemmMode::kS8x2; }
+  int64_t StageColumns(bool few) const { return few ? w1_.N() : std::min(w1_.N(), kBlockValuesS8x2); }
   Rows At(const KernelContext& context, const Scratch& scratch, int64_t scratch_row, int64_t first,
           int64_t count) const {
     const int64_t D = w1_.K();
-    return {context.inputs[0].as<float>() + first * D, context.outputs[0].as<float>() + first * D,
-            scratch.a + scratch_row * w1_.row_bytes(), scratch.hidden + scratch_row * w2_.row_bytes(), count};
+    return {context.inputs[0].as<float>() + first * D,
+            context.outputs[0].as<float>() + first * D,
+            scratch.a + scratch_row * w1_.row_bytes(),
+            scratch.hidden + scratch_row * w2_.row_bytes(),
+            reinterpret_cast<float*>(scratch.stage) + scratch_row * StageColumns(false),
+            count};
   }
   void Prepare(const Rows& rows) const {
     PrepareRows(isa_, rows.x, w1_.K(), norm_, rows.count, w1_.K(), w1_.mode(), rows.a, w1_.row_bytes());
     w2_.ZeroTails(rows.hidden, rows.count);
   }
-  GemmArgs First(const Rows& rows) const {
+  // Hidden columns from `panel` on, `panels` panels of them.
+  GemmArgs First(const Rows& rows, int64_t panel, int64_t panels) const {
     GemmArgs g = w1_.Product(rows.a, w1_.row_bytes(), rows.count);
     g.epilogue = activation_;
+    if (staged()) {
+      SkipPanels(g, panel);
+      g.last_panel = panels, g.N = std::min(panels * kPanelWidth, w1_.N() - panel * kPanelWidth);
+      g.c = rows.stage, g.c_row_bytes = g.N * 4;
+      return g;
+    }
     g.c = rows.hidden, g.c_mode = w2_.mode(), g.c_row_bytes = w2_.row_bytes();
     g.c_factors_bytes = w2_.padded_K() * 2;
     return g;
+  }
+  // The stage, hidden columns [first, first + count), to blocks.
+  void ConvertStage(const Rows& rows, int64_t first, int64_t count) const {
+    std::byte* const blocks = rows.hidden + first / kBlockValuesS8x2 * kBlockBytesS8x2;
+    PrepareRows(isa_, rows.stage, count, Norm{}, rows.count, count, w2_.mode(), blocks, w2_.row_bytes());
+  }
+  void FirstOfTile(const Rows& rows) const {
+    if (!staged()) return isa_.gemm(First(rows, 0, w1_.num_panels()));
+    constexpr int64_t kBlockPanels = kBlockValuesS8x2 / kPanelWidth;
+    for (int64_t panel = 0; panel < w1_.num_panels(); panel += kBlockPanels) {
+      const GemmArgs g = First(rows, panel, std::min(kBlockPanels, w1_.num_panels() - panel));
+      isa_.gemm(g);
+      ConvertStage(rows, panel * kPanelWidth, g.N);
+    }
   }
   GemmArgs Second(const Rows& rows) const {
     GemmArgs g = w2_.Product(rows.hidden, w2_.row_bytes(), rows.count);

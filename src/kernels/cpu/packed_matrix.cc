@@ -10,11 +10,12 @@
 namespace ting::cpu {
 namespace {
 
-static_assert(kRunValues == kPanelRun, "products read weights as they lie");
+static_assert(kRunValues == kPanelRun && kRunValuesS8x2 == kPanelRunS8x2, "products read weights as they lie");
 
 DType StoredType(GemmMode mode) {
   if (mode == GemmMode::kBF16) return DType::kBF16;
   if (mode == GemmMode::kS16) return DType::kS16;
+  if (mode == GemmMode::kS8x2) return DType::kS8x2;
   return mode == GemmMode::kBF16x2 ? DType::kBF16x2 : DType::kF32;
 }
 
@@ -24,7 +25,12 @@ int64_t PaddedK(GemmMode mode, int64_t K) { return PanelDepth(StoredType(mode), 
 
 int64_t PieceBytes(GemmMode mode, int64_t K) {
   const int64_t padded = PaddedK(mode, K);
-  return padded * ElementBytes(mode) + (mode == GemmMode::kS16 ? padded / kRunValues * 4 : 0);
+  int64_t factors = 0;
+  if (mode == GemmMode::kS16) factors = padded / kRunValues * 4;
+  if (mode == GemmMode::kS8x2) {
+    factors = (padded + kBlockValuesS8x2 - 1) / kBlockValuesS8x2 * (kBlockBytesS8x2 - 2 * kBlockValuesS8x2);
+  }
+  return padded * ElementBytes(mode) + factors;
 }
 
 int64_t ScratchRowBytes(GemmMode mode, int64_t K) {
@@ -39,7 +45,9 @@ void PackedMatrix::ChooseMode(DType dtype, const IsaTable& isa, int64_t run) {
   mode_ = GemmMode::kF32;
   if (run % kRunValues != 0) return;
   if (dtype == DType::kBF16x2 && isa.bf16_tiles) mode_ = GemmMode::kBF16x2;
-  if (dtype == DType::kS16 && isa.s16_products) mode_ = GemmMode::kS16;
+  if (!HasFactors(dtype)) return;
+  if (isa.s16_products) mode_ = GemmMode::kS16;
+  if (isa.s8x2_tiles && run % kRunValuesS8x2 == 0) mode_ = GemmMode::kS8x2;
 }
 
 Status PackedMatrix::Pack(const float* rows, std::span<const float> factors, DType dtype, const IsaTable& isa,
@@ -47,6 +55,7 @@ Status PackedMatrix::Pack(const float* rows, std::span<const float> factors, DTy
   ChooseMode(dtype, isa, run);
   const DType stored = StoredType(mode_);
   TING_ASSIGN_OR_RETURN(owned_, AlignedBuffer::Allocate(WeightBytes(stored, {N_, K_}, Layout::kPanel16)));
+  if (stored != dtype) factors = {};  // the integers change
   PackMatrix(rows, N_, K_, stored, Layout::kPanel16, owned_.data(), factors);
   panels_ = owned_.data();
   return {};
@@ -111,15 +120,15 @@ GemmArgs PackedMatrix::Product(const void* a, int64_t a_row_bytes, int64_t rows)
   g.bias = bias();
   g.N = N_;
   g.mode = mode_;
-  if (mode_ == GemmMode::kS16) {
-    const size_t factors = ElementsBytes(DType::kS16, {N_, K_}, Layout::kPanel16);
+  if (IsInteger(mode_)) {
+    const size_t factors = ElementsBytes(StoredType(mode_), {N_, K_}, Layout::kPanel16);
     g.factors = reinterpret_cast<const float*>(static_cast<const std::byte*>(panels_) + factors);
   }
   return g;
 }
 
 void PackedMatrix::ZeroTails(std::byte* rows, int64_t count) const {
-  if (mode_ == GemmMode::kS16) return;  // whole runs are stored
+  if (IsInteger(mode_)) return;  // whole runs are stored
   for (int64_t k = K_; k < padded_K(); ++k) {
     for (int64_t r = 0; r < count; ++r) {
       std::byte* row = rows + r * row_bytes();

@@ -17,7 +17,8 @@ namespace ting::cpu {
 // Bytes between scratch rows of K values: whole cache lines plus one, so that rows of 1024 or 2048 values do not
 // all fall into the same sets of the first-level cache.
 int64_t ScratchRowBytes(GemmMode mode, int64_t K);
-inline int64_t ElementBytes(GemmMode mode) { return mode == GemmMode::kBF16 || mode == GemmMode::kS16 ? 2 : 4; }
+inline bool IsInteger(GemmMode mode) { return mode == GemmMode::kS16 || mode == GemmMode::kS8x2; }
+inline int64_t ElementBytes(GemmMode mode) { return mode == GemmMode::kBF16 || IsInteger(mode) ? 2 : 4; }
 // Of K values that stand together: a row, or a piece of one that a product reads in segments.
 int64_t PieceBytes(GemmMode mode, int64_t K);
 // K up to whole pairs or runs, which products read.
@@ -32,8 +33,8 @@ inline void SkipPanels(GemmArgs& product, int64_t panel) {
 
 class PackedMatrix {
  public:
-  // `run` is the shortest contiguous piece of a row of A: bf16 products need an even one, those of bf16x2 and s16 one
-  // of whole runs; other matrices are expanded to f32 (kRounded, kF32). 0: whole rows.
+  // `run` is the shortest contiguous piece of a row of A: bf16 products need an even one, those of bf16x2, s16 and
+  // s8x2 one of whole runs; other matrices are expanded to f32 (kRounded, kF32). 0: whole rows.
   static Result<PackedMatrix> Create(const LinearParams& linear, const IsaTable& isa, int64_t run = 0);
   // Several matrices of one width, one below the other.
   static Result<PackedMatrix> CreateStacked(std::span<const LinearParams> parts, const IsaTable& isa);
@@ -47,8 +48,9 @@ class PackedMatrix {
   GemmMode mode() const { return mode_; }
   int64_t num_panels() const { return (N_ + kPanelWidth - 1) / kPanelWidth; }
   int64_t row_bytes() const { return ScratchRowBytes(mode_, K_); }
-  // Rows as kernels hand them over that write a few values at a time, and so no run of s16: RunStage converts them.
-  GemmMode ready_mode() const { return mode_ == GemmMode::kS16 ? GemmMode::kF32 : mode_; }
+  // Rows as kernels hand them over that write a few values at a time, and so no run of integers: RunStage converts
+  // them.
+  GemmMode ready_mode() const { return IsInteger(mode_) ? GemmMode::kF32 : mode_; }
   int64_t ready_row_bytes() const { return ScratchRowBytes(ready_mode(), K_); }
   int64_t padded_K() const { return PaddedK(mode_, K_); }
   const float* bias() const { return reinterpret_cast<const float*>(bias_.data()); }

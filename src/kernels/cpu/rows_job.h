@@ -38,7 +38,7 @@ T* Offset(T* p, int64_t n) {
 
 // Whether AMX multiplies in this mode: many times as fast as vectors, kAmxRows rows at a time.
 inline bool UsesTiles(const IsaTable& isa, GemmMode mode) {
-  return isa.bf16_tiles && (mode == GemmMode::kBF16 || mode == GemmMode::kBF16x2);
+  return mode == GemmMode::kS8x2 || (isa.bf16_tiles && (mode == GemmMode::kBF16 || mode == GemmMode::kBF16x2));
 }
 inline constexpr int kAmxRows = 16;
 

@@ -83,7 +83,7 @@ class SubsampleConv2d : public Kernel {
     const bool few = FewRows(R, pool.num_threads());
     pool.ParallelFor(tiles.tiles, [&](int64_t tile, int thread) {
       const int64_t first = tiles.begin(tile), count = tiles.size(tile);
-      std::byte* hidden = scratch.hidden + (few ? first : thread * tiles.largest()) * out_.row_bytes();
+      std::byte* hidden = scratch.hidden + (few ? first : thread * tiles.largest()) * hidden_row_bytes();
       ConvRows(context, scratch.Thread(thread), first, count, hidden);
       if (!few) isa_.gemm(Linear(context, hidden, first, count));
     });
@@ -136,6 +136,10 @@ class SubsampleConv2d : public Kernel {
     return true;
   }
 
+  // Of the linear's input: a frequency's C values are a piece, with its factors.
+  int64_t hidden_row_bytes() const {
+    return static_cast<int64_t>(AlignUp(out_.K() / params_.C * PieceBytes(out_.mode(), params_.C))) + 64;
+  }
   // Frames of the input of convs_[i] that `frames` output frames of the last one need.
   int64_t FramesBefore(size_t i, int64_t frames) const {
     for (size_t s = convs_.size(); s-- > i;) frames = (frames - 1) * convs_[s].stage.stride + convs_[s].stage.kernel;
@@ -146,17 +150,28 @@ class SubsampleConv2d : public Kernel {
     for (size_t i = 0; i < convs_.size(); ++i) {
       bytes += FramesBefore(i, frames) * convs_[i].in_frequencies * convs_[i].in_pixel_bytes;
     }
-    return bytes;
+    return bytes + StageBytes(frames);
   }
+  // Products write no blocks of s8x2: a convolution's pixels pass through a stage in f32.
+  int64_t StageBytes(int64_t frames) const {
+    int64_t pixels = 0;
+    for (size_t i = 0; i < convs_.size(); ++i) {
+      if (OutputMode(i) != GemmMode::kS8x2) continue;
+      pixels = std::max(pixels, FramesBefore(i + 1, frames) * convs_[i].out_frequencies);
+    }
+    return pixels * params_.C * 4;
+  }
+  // What convs_[i] feeds.
+  GemmMode OutputMode(size_t i) const { return i + 1 < convs_.size() ? convs_[i + 1].matrix.mode() : out_.mode(); }
   int64_t OutputRows(const KernelContext& context) const {
     const RowSet& features = *context.input_rows[0];
     int64_t rows = 0;
     for (int b = 0; b < features.num_sequences(); ++b) rows += SubsampledFrames(params_.stages, features.length(b));
     return rows;
   }
-  // What the first convolution works in: its frames' features, and four pixels for s16.
+  // What the first convolution works in: its frames' features, and four pixels for integers.
   int64_t normalised_bytes() const {
-    const int64_t pixels = convs_[0].matrix.mode() == GemmMode::kS16 ? 4 * static_cast<int64_t>(first_bias_.size()) : 0;
+    const int64_t pixels = IsInteger(convs_[0].matrix.mode()) ? 4 * static_cast<int64_t>(first_bias_.size()) : 0;
     return static_cast<int64_t>(AlignUp((params_.stages[0].kernel * num_mel_ + pixels) * 4));
   }
   Scratch Carve(int64_t R, const KernelContext& context, Carver& carver) const {
@@ -164,7 +179,7 @@ class SubsampleConv2d : public Kernel {
     const int64_t rows = FewRows(R, threads) ? R : threads * SplitRows(R, threads, isa_, out_.mode()).largest();
     Scratch scratch;
     scratch.frames_bytes = static_cast<int64_t>(AlignUp(FrameBytes(frames_))) + normalised_bytes();
-    scratch.hidden = carver.Take(rows * out_.row_bytes());
+    scratch.hidden = carver.Take(rows * hidden_row_bytes());
     scratch.frames = carver.Take(threads * scratch.frames_bytes);
     return scratch;
   }
@@ -180,7 +195,7 @@ class SubsampleConv2d : public Kernel {
       for (; row < stop; row += frames_) {
         const int64_t frames = std::min(frames_, stop - row);
         ConvFrames(x + features.begin(static_cast<int>(sequence)) * num_mel_, row - offsets_[sequence], frames, scratch,
-                   hidden + (row - first) * out_.row_bytes());
+                   hidden + (row - first) * hidden_row_bytes());
       }
       row = stop;
     }
@@ -205,15 +220,35 @@ class SubsampleConv2d : public Kernel {
       g.segment_k = params_.C;
       g.epilogue = Epilogue::kRelu;
       g.c = next;
-      g.c_mode = last ? out_.mode() : convs_[i + 1].matrix.mode();
+      g.c_mode = OutputMode(i);
       g.c_row_bytes = last ? PieceBytes(out_.mode(), params_.C) : convs_[i + 1].in_pixel_bytes;
       g.c_factors_bytes = params_.C * 2;
-      g.c_group_bytes = last ? out_.row_bytes() : conv.out_frequencies * g.c_row_bytes;
-      if (Tiles(g.groups, g.mode) * g.rows < Tiles(g.rows, g.mode) * g.groups) ExchangeRowsAndGroups(g);
-      isa_.gemm(g);
+      g.c_group_bytes = last ? hidden_row_bytes() : conv.out_frequencies * g.c_row_bytes;
+      if (g.c_mode == GemmMode::kS8x2) {
+        ProductInStage(g, scratch + normalised_bytes() + FrameBytes(frames_) - StageBytes(frames_));
+      } else {
+        Product(g);
+      }
       buffer = next;
     }
     out_.ZeroTails(hidden, frames);
+  }
+
+  void Product(GemmArgs g) const {
+    if (Tiles(g.groups, g.mode) * g.rows < Tiles(g.rows, g.mode) * g.groups) ExchangeRowsAndGroups(g);
+    isa_.gemm(g);
+  }
+  // Pixels in f32, then in blocks.
+  void ProductInStage(const GemmArgs& blocks, std::byte* stage) const {
+    GemmArgs g = blocks;
+    g.c = stage, g.c_mode = GemmMode::kF32;
+    g.c_row_bytes = params_.C * 4, g.c_group_bytes = g.rows * g.c_row_bytes;
+    Product(g);
+    for (int64_t group = 0; group < g.groups; ++group) {
+      PrepareRows(isa_, reinterpret_cast<const float*>(stage + group * g.c_group_bytes), params_.C, Norm{}, g.rows,
+                  params_.C, blocks.c_mode, static_cast<std::byte*>(blocks.c) + group * blocks.c_group_bytes,
+                  blocks.c_row_bytes);
+    }
   }
 
   // Row tiles that `rows` rows of a group make: 19 frequencies are two of ten rows, 16 frames one.
@@ -237,8 +272,8 @@ class SubsampleConv2d : public Kernel {
   }
 
   GemmArgs Linear(const KernelContext& context, const std::byte* hidden, int64_t first, int64_t rows) const {
-    GemmArgs g = out_.Product(hidden, out_.row_bytes(), rows);
-    if (g.mode == GemmMode::kS16) {  // a frequency's pixel is a piece with its factors
+    GemmArgs g = out_.Product(hidden, hidden_row_bytes(), rows);
+    if (IsInteger(g.mode)) {
       g.segment_bytes = out_segments_.data(), g.num_segments = static_cast<int64_t>(out_segments_.size());
       g.segment_k = params_.C;
     }

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/status_macros.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "passes/precision/pack_weights.h"
 #include "runtime/engine_file.h"
 
@@ -111,7 +112,7 @@ Result<U2Model> LoadU2Engine(const std::string& path, std::optional<Precision> p
   TING_RETURN_IF_ERROR(CheckDescription(model).WithContext(path));
   if (precision && *precision != model.info.precision) {
     TING_RETURN_IF_ERROR(CheckPrecision(model, *precision, path));
-    TING_RETURN_IF_ERROR(PackWeights(model.module, *precision));
+    TING_RETURN_IF_ERROR(PackWeights(model.module, *precision, Int16MatrixType()));
     model.info.precision = *precision;
   }
   return model;

@@ -6,6 +6,7 @@
 
 #include "base/status_macros.h"
 #include "importers/checkpoint/checkpoint.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/subsample_conv2d.h"
 #include "models/u2/random_checkpoint.h"
 #include "models/u2/u2_engine.h"
@@ -58,7 +59,7 @@ Result<U2Model> ImportModel(const std::string& directory, Precision precision, c
   TING_RETURN_IF_ERROR(DescribeSubsampling(model));
   TING_ASSIGN_OR_RETURN(model.module, BuildU2Graphs(checkpoint));
   TING_RETURN_IF_ERROR(Optimize(model.module, passes, times));
-  TING_RETURN_IF_ERROR(PackWeights(model.module, precision));
+  TING_RETURN_IF_ERROR(PackWeights(model.module, precision, Int16MatrixType()));
   model.info.precision = precision;
   model.tokens = std::move(checkpoint.tokens);
   return model;

@@ -42,16 +42,16 @@ Status PackOne(WeightStore& weights, const std::string& name, DType dtype) {
   return Status();
 }
 
-DType StoredType(Precision precision) {
+DType StoredType(Precision precision, DType integers) {
   if (precision == Precision::kBF16) return DType::kBF16;
-  if (precision == Precision::kInt16) return DType::kS16;
+  if (precision == Precision::kInt16) return integers;
   return precision == Precision::kBF16x3 ? DType::kBF16x2 : DType::kF32;
 }
 
 }  // namespace
 
-Status PackWeights(Module& module, Precision precision) {
-  const DType dtype = StoredType(precision);
+Status PackWeights(Module& module, Precision precision, DType integers) {
+  const DType dtype = StoredType(precision, integers);
   for (const std::string& name : WeightsInSlots(module, kMatrixSlots)) {
     TING_RETURN_IF_ERROR(PackOne(module.weights, name, dtype));
   }

@@ -91,9 +91,9 @@ TING_INLINE void FirstConvPixels(const FirstConvArgs& a, const float* x, char* y
   }
 }
 #if defined(TING_S16)
-// Pixels in f32, then in runs.
+// Pixels in f32, then in runs or blocks.
 template <int kKernel>
-[[gnu::noinline]] static void FirstConvFrameS16(const FirstConvArgs& a, const float* x, char* y) {
+[[gnu::noinline]] static void FirstConvFrameIntegers(const FirstConvArgs& a, const float* x, char* y) {
   FirstConvArgs plain = a;
   plain.y_mode = GemmMode::kF32, plain.y_pixel_bytes = a.padded_C * 4;
   float* const pixels = a.scratch + a.kernel * a.num_mel;
@@ -108,7 +108,7 @@ template <int kKernel>
       }
     }
     for (int64_t p = 0; p < count; ++p) {
-      NormRow<GemmMode::kS16>(pixels + p * a.padded_C, a.C, nullptr, nullptr, 0, y + (f + p) * a.y_pixel_bytes);
+      NormRowAs(a.y_mode, pixels + p * a.padded_C, a.C, nullptr, nullptr, 0, y + (f + p) * a.y_pixel_bytes);
     }
   }
 }
@@ -117,7 +117,8 @@ template <int kKernel>
 template <int kKernel>
 TING_INLINE void FirstConvFrame(const FirstConvArgs& a, const float* x, char* y) {
 #if defined(TING_S16)
-  if (a.y_mode == GemmMode::kS16) return FirstConvFrameS16<kKernel>(a, x, y);
+  const bool integers = a.y_mode == GemmMode::kS16 || a.y_mode == GemmMode::kS8x2;
+  if (integers) return FirstConvFrameIntegers<kKernel>(a, x, y);
 #endif
   int64_t f = 0;
   for (; f + 4 <= a.frequencies; f += 4) FirstConvPixels<kKernel, 4>(a, x + f * a.stride, y + f * a.y_pixel_bytes);

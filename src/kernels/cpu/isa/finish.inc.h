@@ -73,7 +73,50 @@ TING_INLINE void StoreS16Run(char* row, int64_t factors_bytes, int64_t run, VecF
 }
 #endif
 
-// Not for kS16, which needs a run at a time.
+#if defined(__AMX_INT8__)
+#define TING_S8X2
+// Where a term of value i of 64 lies after two vpackssdw: byte `term` of a 16-bit integer.
+struct TermPlaces {
+  alignas(64) uint8_t of[2][64];
+  constexpr TermPlaces() : of() {
+    for (int i = 0; i < 64; ++i) {
+      const int vector = i / 16, lane = i % 16 / 4, integer = lane * 8 + vector % 2 * 4 + i % 4;
+      for (int term = 0; term < 2; ++term) of[term][i] = static_cast<uint8_t>(vector / 2 * 64 + 2 * integer + term);
+    }
+  }
+};
+static constexpr TermPlaces kTermPlaces;
+
+// `count` values, up to a block, as integers of two terms, with zeros up to whole runs, and their factor. A term's
+// integer is rounded with 128 added: then its upper byte is the high term, its lower one the low term with its sign
+// turned.
+TING_INLINE void StoreS8x2Block(const float* values, int64_t count, char* block) {
+  VecF largest_lanes{};
+  for (int64_t i = 0; i < count; i += kLanes) {
+    largest_lanes = Max(largest_lanes, _mm512_abs_ps(LoadPartial(values + i, count - i)));
+  }
+  const float largest = ReduceMax(largest_lanes), factor = largest / 32639.0F;
+  const VecF inverse = Set1(largest > 1e-30F ? 32639.0F / largest : 0.0F);  // lest it be infinite
+  const __m512i high_places = _mm512_load_si512(kTermPlaces.of[1]), low_places = _mm512_load_si512(kTermPlaces.of[0]);
+  char* at = block;
+  for (int64_t i = 0; i < count; i += kRunValuesS8x2, at += 2 * kTermBytes) {
+    __m512i integers[4];
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; ++v) {
+      const int64_t first = i + v * kLanes, left = count > first ? count - first : 0;
+      integers[v] = _mm512_cvtps_epi32(Fma(LoadPartial(values + (left > 0 ? first : 0), left), inverse, Set1(128.0F)));
+    }
+    const __m512i first = _mm512_packs_epi32(integers[0], integers[1]);
+    const __m512i second = _mm512_packs_epi32(integers[2], integers[3]);
+    _mm512_storeu_si512(at, _mm512_permutex2var_epi8(first, high_places, second));
+    const __m512i low = _mm512_permutex2var_epi8(first, low_places, second);
+    _mm512_storeu_si512(at + kTermBytes, _mm512_xor_si512(low, _mm512_set1_epi8(-128)));
+  }
+  memcpy(at, &factor, sizeof factor);
+}
+#endif
+
+// Not for kS16 and kS8x2, which need a run or a block at a time.
 TING_INLINE void StoreAs(GemmMode mode, void* p, int64_t i, VecF v, int64_t n) {
 #if defined(__AMX_BF16__)
   if (mode == GemmMode::kBF16x2) return StoreBf16x2(static_cast<char*>(p), i, v, n);

@@ -4,14 +4,14 @@
 // The matrix product (GemmArgs). A tile is kMaxRows rows by kTilePanels panels of 16 columns, all accumulators in
 // registers; A is read row-major, one broadcast a row and k, so nothing is repacked. 14 x 32 with AVX-512 (28
 // accumulators), 6 x 16 with AVX2 (12), 3 x 16 otherwise. Row blocks get nearly equal sizes: 52 rows are 4 x 13
-// and not 3 x 14 + 10. A pair of panels is read once for all row blocks of the call. bf16 on a machine with AMX goes
-// another way: amx.inc.h.
+// and not 3 x 14 + 10. A pair of panels is read once for all row blocks of the call. bf16 and 8 bits on a machine with
+// AMX go another way: amx.inc.h, amx_s8x2.inc.h.
 //
 // The finished tile goes through a buffer that stays in L1, where bias, activation and residual are applied: this
 // costs under one percent and keeps the register kernels to one loop.
 #pragma once
 
-#include "kernels/cpu/isa/amx.inc.h"
+#include "kernels/cpu/isa/amx_s8x2.inc.h"
 
 namespace ting::cpu::TING_ISA {
 
@@ -267,6 +267,9 @@ static void Gemm(const GemmArgs& g) {
 #if defined(__AMX_BF16__)
   if (g.mode == GemmMode::kBF16) return AmxGemm<false>(g);
   if (g.mode == GemmMode::kBF16x2) return AmxGemm<true>(g);
+#endif
+#if defined(TING_S8X2)
+  if (g.mode == GemmMode::kS8x2) return AmxGemmS8x2(g);
 #endif
   alignas(64) float tile[kMaxRows * kTileStride];
   static const int64_t kOneSegment = 0;

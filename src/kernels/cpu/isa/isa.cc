@@ -60,11 +60,12 @@ bool TilesGranted() {
 #endif
 
 #if defined(TING_X86_ISAS)
-// Leaf 7: bit 24 of edx is AMX-TILE, bit 22 AMX-BF16. By hand, because clang 14's __builtin_cpu_supports knows neither.
-bool HasAmxBf16() {
+// Leaf 7: bit 24 of edx is AMX-TILE, bit 22 AMX-BF16, bit 25 AMX-INT8. By hand, because clang 14's
+// __builtin_cpu_supports knows neither.
+bool HasAmx() {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
-  return (edx >> 24 & 1) != 0 && (edx >> 22 & 1) != 0;
+  return (edx >> 24 & 1) != 0 && (edx >> 22 & 1) != 0 && (edx >> 25 & 1) != 0;
 }
 #endif
 
@@ -78,7 +79,7 @@ IsaList FindRunnable() {
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
   const bool avx512vnni = avx512 && __builtin_cpu_supports("avx512vnni");
   const bool avx512bf16 = avx512vnni && __builtin_cpu_supports("avx512bf16");
-  const bool amx = avx512bf16 && HasAmxBf16();
+  const bool amx = avx512bf16 && __builtin_cpu_supports("avx512vbmi") && HasAmx();
   if (amx && TilesGranted()) list.tables[count++] = &amx::kTable;
   if (avx512bf16) list.tables[count++] = &avx512bf16::kTable;
   if (avx512vnni) list.tables[count++] = &avx512vnni::kTable;

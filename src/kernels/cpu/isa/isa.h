@@ -21,9 +21,15 @@ namespace ting::cpu {
 // kS16 (AVX512-VNNI): integers. Rows in runs of 32 that each have a factor, which makes the run's largest magnitude
 // 32767: first the integers of all runs of a piece, then its factors. A run is summed exactly, in 32 bits, then
 // multiplied by its factor and added in f32; columns of B have a factor each for the whole sum.
-enum class GemmMode : uint8_t { kF32, kBF16, kRounded, kBF16x2, kS16 };
-inline constexpr int64_t kRunValues = 32;  // kBF16x2, kS16
-inline constexpr int64_t kTermBytes = 64;  // kBF16x2: of one term of a run
+// kS8x2 (AMX): the same integers as 256 * high + low, each product as four of 8 bits. Rows in blocks of 256 values (the
+// last may be shorter) that each have a factor: of 64 values the 64 high terms, then the 64 low ones; behind the
+// block's values a line that begins with its factor. A block is summed exactly.
+enum class GemmMode : uint8_t { kF32, kBF16, kRounded, kBF16x2, kS16, kS8x2 };
+inline constexpr int64_t kRunValues = 32;         // kBF16x2, kS16
+inline constexpr int64_t kTermBytes = 64;         // kBF16x2, kS8x2: of one term of a run
+inline constexpr int64_t kRunValuesS8x2 = 64;     // whose terms lie together
+inline constexpr int64_t kBlockValuesS8x2 = 256;  // that have one factor
+inline constexpr int64_t kBlockBytesS8x2 = 2 * kBlockValuesS8x2 + 64;
 
 enum class Epilogue : uint8_t { kNone, kRelu, kSwish, kGelu, kGlu };
 
@@ -43,7 +49,7 @@ struct GemmArgs {
   int64_t first_panel = 0, last_panel = 0;
   int64_t glu_panels = 0;          // kGlu: panel p is gated by panel p + glu_panels
   const float* bias = nullptr;     // padded to whole panels
-  const float* factors = nullptr;  // kS16: of B's columns, padded likewise
+  const float* factors = nullptr;  // kS16, kS8x2: of B's columns, padded likewise
   int64_t N = 0;                   // columns of C; the last panel may stick out
 
   GemmMode mode = GemmMode::kF32;  // type of A and B
@@ -52,7 +58,7 @@ struct GemmArgs {
   const float* residual = nullptr;
   int64_t residual_stride = 0;
   void* c = nullptr;                 // f32; kBF16: bf16; kRounded: f32 holding bf16 values; kBF16x2, kS16: runs
-  GemmMode c_mode = GemmMode::kF32;  // not kS16 with kGlu
+  GemmMode c_mode = GemmMode::kF32;  // not kS16 with kGlu, nor kS8x2
   int64_t c_row_bytes = 0, c_group_bytes = 0;
   int64_t c_factors_bytes = 0;  // kS16: from a row's start to its factors
 };
@@ -140,7 +146,7 @@ struct FirstConvArgs {
   const float* bias = nullptr;  // [padded_C]
   int64_t C = 0, padded_C = 0, frequencies = 0;
   int64_t first = 0, frames = 0;
-  float* scratch = nullptr;  // kernel * num_mel floats; kS16: and 4 * padded_C
+  float* scratch = nullptr;  // kernel * num_mel floats; kS16, kS8x2: and 4 * padded_C
   void* y = nullptr;         // [frames][frequencies] pixels of C values
   GemmMode y_mode = GemmMode::kF32;
   int64_t y_pixel_bytes = 0, y_frame_bytes = 0;
@@ -165,6 +171,7 @@ struct IsaTable {
   bool bf16_products = false;
   bool bf16_tiles = false;  // by AMX: many times as fast as f32
   bool s16_products = false;
+  bool s8x2_tiles = false;
   void (*gemm)(const GemmArgs&) = nullptr;
   void (*norm_rows)(const NormArgs&) = nullptr;
   void (*pack_head)(const PackHeadArgs&) = nullptr;

@@ -27,6 +27,9 @@ const IsaTable kTable = {
 #if defined(TING_S16)
     .s16_products = true,
 #endif
+#if defined(TING_S8X2)
+    .s8x2_tiles = true,
+#endif
     .gemm = Gemm,
     .norm_rows = NormRows,
     .pack_head = PackHead,

@@ -47,6 +47,23 @@ TING_INLINE void StoreS16Row(int64_t D, void* y, const Value& value) {
   }
 }
 #endif
+#if defined(TING_S8X2)
+// The same in blocks.
+template <typename Value>
+TING_INLINE void StoreS8x2Row(int64_t D, void* y, const Value& value) {
+  char* block = static_cast<char*>(y);
+  int64_t first = 0;
+  for (; first + kBlockValuesS8x2 <= D; first += kBlockValuesS8x2, block += kBlockBytesS8x2) {
+    alignas(64) float values[kBlockValuesS8x2];
+    for (int64_t i = 0; i < kBlockValuesS8x2; i += kLanes) Store(values + i, value(first + i, kLanes));
+    StoreS8x2Block(values, kBlockValuesS8x2, block);
+  }
+  if (first == D) return;
+  alignas(64) float values[kBlockValuesS8x2];
+  for (int64_t i = 0; first + i < D; i += kLanes) Store(values + i, value(first + i, D - first - i));
+  StoreS8x2Block(values, D - first, block);
+}
+#endif
 
 template <GemmMode kMode>
 TING_INLINE void NormRow(const float* x, int64_t D, const float* gamma, const float* beta, float eps, void* y) {
@@ -54,6 +71,11 @@ TING_INLINE void NormRow(const float* x, int64_t D, const float* gamma, const fl
 #if defined(TING_S16)
     if constexpr (kMode == GemmMode::kS16) {
       return StoreS16Row(D, y, [&](int64_t i, int64_t n) { return LoadPartial(x + i, n); });
+    }
+#endif
+#if defined(TING_S8X2)
+    if constexpr (kMode == GemmMode::kS8x2) {
+      return StoreS8x2Row(D, y, [&](int64_t i, int64_t n) { return LoadPartial(x + i, n); });
     }
 #endif
     for (int64_t i = 0; i < D; i += kLanes) StoreAs(kMode, y, i, LoadPartial(x + i, D - i), D - i);
@@ -68,6 +90,9 @@ TING_INLINE void NormRow(const float* x, int64_t D, const float* gamma, const fl
 #if defined(TING_S16)
   if constexpr (kMode == GemmMode::kS16) return StoreS16Row(D, y, value);
 #endif
+#if defined(TING_S8X2)
+  if constexpr (kMode == GemmMode::kS8x2) return StoreS8x2Row(D, y, value);
+#endif
   for (int64_t i = 0; i < D; i += kLanes) StoreAs(kMode, y, i, value(i, D - i), D - i);
 }
 TING_INLINE void NormRowAs(GemmMode mode, const float* x, int64_t D, const float* gamma, const float* beta, float eps,
@@ -81,9 +106,12 @@ TING_INLINE void NormRowAs(GemmMode mode, const float* x, int64_t D, const float
 #if defined(TING_S16)
   if (mode == GemmMode::kS16) NormRow<GemmMode::kS16>(x, D, gamma, beta, eps, y);
 #endif
+#if defined(TING_S8X2)
+  if (mode == GemmMode::kS8x2) NormRow<GemmMode::kS8x2>(x, D, gamma, beta, eps, y);
+#endif
 }
 TING_INLINE void ZeroPad(GemmMode mode, void* y, int64_t D, int64_t padded_D) {
-  if (mode == GemmMode::kS16) return;  // whole runs are stored
+  if (mode == GemmMode::kS16 || mode == GemmMode::kS8x2) return;  // whole runs are stored
   if (mode == GemmMode::kBF16x2) {
     for (int64_t i = D; i < padded_D; ++i) StoreAs(mode, y, i, VecF{}, 1);
     return;
