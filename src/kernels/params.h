@@ -42,8 +42,9 @@ Result<LinearParams> GetLinear(const OpDesc& desc, const std::string& prefix, in
 Result<NormParams> GetNorm(const OpDesc& desc, const std::string& prefix, int64_t D);
 
 // Of s16 matrices: the largest magnitude of a value, and of the sum of magnitudes over a run of kPanelRun k. A product
-// of such a run with values of at most 32767 fits into 32 bits.
-inline constexpr int64_t kMostS16 = 32767, kMostS16RunSum = 65535;
+// of such a run with values of at most 16383 fits into 32 bits. A bit more for the values would be one less for the
+// weights, whose errors are the larger ones.
+inline constexpr int64_t kMostS16 = 32767, kMostS16RunSum = 131071;
 // Of s8x2 matrices, and of activations that meet them: the largest magnitude, 256 * 127 + 127.
 inline constexpr int64_t kMostS8x2 = 32639;
 

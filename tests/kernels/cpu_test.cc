@@ -203,15 +203,15 @@ TEST_P(CpuIsa, IntegerProductsAreExact) {
   }
 }
 
-// The largest sums that a run of s16 can have: each value 32767, the weights as large as their factor lets them be and
+// The largest sums that a run of s16 can have: each value 16383, the weights as large as their factor lets them be and
 // of one sign. A sum that left 32 bits would change its sign.
 TEST_P(CpuIsa, S16SumsStayIn32Bits) {
   const ScopedIsa isa(GetParam());
   PoolStream one(1);
   constexpr int64_t K = 64, N = 33, R = 15;
   for (const float sign : {1.0F, -1.0F}) {
-    std::vector<float> w(N * K), x(R * K, 32767.0F);
-    for (int64_t i = 0; i < N * K; ++i) w[i] = i % K < 32 ? 2047.5F * sign : static_cast<float>(i / K);
+    std::vector<float> w(N * K), x(R * K, 16383.0F);
+    for (int64_t i = 0; i < N * K; ++i) w[i] = i % K < 32 ? 4095.5F * sign : static_cast<float>(i / K);
     TestOp op("linear");
     op.Matrix("linear.w", N, K, w);
     OpCall call;

@@ -233,7 +233,7 @@ OpOutcome RunOp(std::span<const KernelEntry> entries, const OpDesc& desc, const 
 // (4e-6), an op chains up to three and a norm between them multiplies by a few: 3e-5.
 // bf16: other backends also round activations, 2^-9 each, independent over the terms, so about 2^-9 of the result's
 // scale a product; three chained with their norms and a softmax: 2e-2.
-// s16: activations round by 2^-16 of the largest of 32, 2.3 times as large as most of them: 4e-5, as above 4e-4.
+// s16: activations round by 2^-15 of the largest of 32, 2.3 times as large as most of them: 8e-5, as above 4e-4.
 // s8x2: activations round by 2^-16 of the largest of 256, about three times as large as most of them, and low by low is
 // left out, as much again: twice that of s16. Where they become s16, weights are rounded once more.
 // Ops without products: 1e-5 whatever the weights.

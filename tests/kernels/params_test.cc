@@ -113,7 +113,7 @@ TEST(PackMatrixTest, PlacesTheTermsOfS8x2BeforeTheirFactors) {
   for (int64_t n = 0; n < N; ++n) EXPECT_EQ(MatrixFactors(view)[n], static_cast<float>(n));
 }
 
-// A run's magnitudes may add up to 65535 at most, or products would leave 32 bits.
+// A run's magnitudes may add up to 131071 at most, or products would leave 32 bits.
 TEST(PackMatrixTest, LeavesRunsOfS16RoomForTheirSum) {
   Rng rng(12);
   const int64_t N = 40, K = 100;
@@ -128,8 +128,8 @@ TEST(PackMatrixTest, LeavesRunsOfS16RoomForTheirSum) {
       for (int64_t k = first; k < std::min(K, first + 32); ++k) sum += std::abs(int64_t{packed[n * K + k]});
       largest = std::max(largest, sum);
     }
-    EXPECT_LE(largest, 65535) << n;
-    EXPECT_GE(largest, 65487) << n;  // and no more than rounding is left unused: 65519 less a half each
+    EXPECT_LE(largest, 131071) << n;
+    EXPECT_GE(largest, 131023) << n;  // and no more than rounding is left unused: 131055 less a half each
   }
 }
 

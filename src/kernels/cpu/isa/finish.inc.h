@@ -62,8 +62,8 @@ TING_INLINE void StoreBf16x2(char* row, int64_t column, VecF v, int64_t n) {
 // Run `run` of a row in runs (GemmMode::kS16): 32 values and their factor.
 TING_INLINE void StoreS16Run(char* row, int64_t factors_bytes, int64_t run, VecF first, VecF second) {
   const float largest = ReduceMax(Max(_mm512_abs_ps(first), _mm512_abs_ps(second)));
-  const VecF inverse = Set1(largest > 1e-30F ? 32767.0F / largest : 0.0F);  // lest it be infinite
-  const float factor = largest / 32767.0F;
+  const VecF inverse = Set1(largest > 1e-30F ? 16383.0F / largest : 0.0F);  // lest it be infinite
+  const float factor = largest / 16383.0F;
   const __m256i low = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(first * inverse));
   const __m256i high = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(second * inverse));
   char* at = row + run * kRunValues * 2;
