@@ -49,6 +49,11 @@ if(TING_WITH_CUDA)
   endif()
 endif()
 
+option(TING_RACECHECK "For compute-sanitizer's racecheck: see src/kernels/cuda/cluster_barrier.cuh" OFF)
+if(TING_RACECHECK)
+  add_compile_definitions(TING_RACECHECK)
+endif()
+
 # ting_cuda_library(NAME SOURCES a.cu b.cc DEPS libraries): as ting_library, with the CUDA runtime linked in.
 function(ting_cuda_library name)
   cmake_parse_arguments(arg "" "" "SOURCES;DEPS" ${ARGN})

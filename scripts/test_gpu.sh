@@ -8,39 +8,45 @@
 #   scripts/test_gpu.sh --minimal          the same with a compiler, CMake and CUDA alone (TING_MINIMAL); installs nothing
 #   scripts/test_gpu.sh --built DIR        runs the test programs that lie in DIR
 #   scripts/test_gpu.sh … --sanitize TOOL  under compute-sanitizer's memcheck, racecheck or initcheck: each test by
-#                                          itself, JOBS at once, of many cases alike one in EVERY (41), TIMEOUT_S (500)
+#                                          itself, JOBS at once, of many cases alike one in EVERY (41), TIMEOUT_S (500);
+#                                          for racecheck, what DIR holds needs -DTING_RACECHECK=ON
 # COMMIT names the commit where git cannot.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-tests=build/cuda/tests  # where the build leaves its test programs
-built=""                # or the folder that holds nothing but them
+build=build/cuda          # what the script builds
+built=""                # or the folder that holds nothing but test programs
 minimal=""
 tool=""
 while [[ $# -gt 0 ]]; do
   case "$1" in
-    --minimal) minimal=1; tests=build/minimal/tests; shift ;;
+    --minimal) minimal=1; build=build/minimal; shift ;;
     --built) built=$2; shift 2 ;;
     --sanitize) tool=${2:?--sanitize needs a tool: memcheck, racecheck or initcheck}; shift 2 ;;
-    *) sed -n '7,12s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '7,13s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
 done
 
+options=(-DCMAKE_BUILD_TYPE=Release -DTING_CUDA=ON)
+if [[ $tool == racecheck ]]; then
+  build=$build-racecheck
+  options+=(-DTING_RACECHECK=ON)
+fi
 command -v nvidia-smi >/dev/null || { echo "test_gpu: no nvidia-smi: is there a GPU and its driver?" >&2; exit 1; }
 if [[ -n $minimal ]]; then
-  cmake -S . -B build/minimal -DCMAKE_BUILD_TYPE=Release -DTING_MINIMAL=ON -DTING_CUDA=ON >/dev/null
-  cmake --build build/minimal -j "${JOBS:-$(nproc)}"
+  cmake -S . -B "$build" "${options[@]}" -DTING_MINIMAL=ON >/dev/null
+  cmake --build "$build" -j "${JOBS:-$(nproc)}"
 elif [[ -z $built ]]; then
   scripts/setup.sh --tests
-  cmake -S . -B build/cuda -G Ninja -DCMAKE_BUILD_TYPE=Release -DTING_CUDA=ON >/dev/null
-  cmake --build build/cuda -j "${JOBS:-$(nproc)}"
+  cmake -S . -B "$build" -G Ninja "${options[@]}" >/dev/null
+  cmake --build "$build" -j "${JOBS:-$(nproc)}"
 fi
 
 # The kernels' own, and those of searches, features, traces and pools.
 if [[ -n $built ]]; then
   programs=("$built"/*_test)
 else
-  mapfile -t programs < <(find "$tests" -type f -executable \( -path '*/kernels/cuda/*_test' -o -name '*_cuda_test' \) | sort)
+  mapfile -t programs < <(find "$build/tests" -type f -executable \( -path '*/kernels/cuda/*_test' -o -name '*_cuda_test' \) | sort)
 fi
 
 export tool logs
@@ -52,7 +58,6 @@ run() {
   if [[ -n $tool ]]; then
     command=(compute-sanitizer --tool "$tool" --error-exitcode 9 "$1")
     export TING_TEST_EVERY=${EVERY:-41}
-    [[ $tool == racecheck ]] && export TING_TEST_PAIRS=0
   fi
   if timeout -k 5 "${TIMEOUT_S:-500}" "${command[@]}" --gtest_brief=1 --gtest_filter="$2" >"$log" 2>&1; then
     echo ok >"$log.verdict"

@@ -10,20 +10,14 @@
 
 namespace ting::cuda {
 
-// Every case, or with TING_TEST_EVERY=N in the environment one of N. `pair`: the case's blocks are in clusters of two.
-// racecheck lets no warp out of the cluster barrier's wait until all of the block have come to theirs, so that most of
-// those stand still; TING_TEST_PAIRS=0 leaves them out.
-inline bool TakeCase(bool pair = false) {
+// Every case, or with TING_TEST_EVERY=N in the environment one of N.
+inline bool TakeCase() {
   static const int every = [] {
     const char* value = std::getenv("TING_TEST_EVERY");
     return value == nullptr ? 1 : std::max(1, std::atoi(value));
   }();
-  static const bool pairs = [] {
-    const char* value = std::getenv("TING_TEST_PAIRS");
-    return value == nullptr || std::atoi(value) != 0;
-  }();
   static int number = 0;
-  return (pairs || !pair) && number++ % every == 0;
+  return number++ % every == 0;
 }
 
 }  // namespace ting::cuda

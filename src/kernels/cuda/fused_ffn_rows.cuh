@@ -6,11 +6,14 @@
 #pragma once
 
 #include "kernels/cuda/async_copies.cuh"
+#include "kernels/cuda/cluster_barrier.cuh"
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/fused_ffn_arguments.h"
 #include "kernels/cuda/hopper.cuh"
 
 namespace ting::cuda::ffn {
+
+TING_CLUSTER_BARRIER
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 

@@ -208,6 +208,7 @@ __global__ void __launch_bounds__(kThreads, 1) SplitKernel(const __grid_constant
   const int warp = __shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / 32, 0);  // uniform, for the compiler
   const int lane = static_cast<int>(threadIdx.x) % 32;
 
+  StartCluster();
   StartBlock(arguments, ring, place, &barriers->vectors, 2, vectors, warp, lane);
   ClusterArriveRelaxed();  // a release would wait for what the descriptors' prefetch reads
   if (warp >= kWarps) {
@@ -215,6 +216,7 @@ __global__ void __launch_bounds__(kThreads, 1) SplitKernel(const __grid_constant
   } else {
     ConsumerRole<T, kActivation, kRows>(arguments, ring, place, shared, barriers, vectors, warp, lane);
   }
+  EndCluster();
 #endif
 }
 

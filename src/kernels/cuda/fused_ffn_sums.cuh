@@ -177,6 +177,7 @@ __device__ __forceinline__ void FinishRows(const Arguments& arguments, const Pla
   typename Rows::Batch x = {}, next = {};
   rows.LoadInput(0, x);
   ClusterSync();
+  SyncForRacecheck(1, kConsumers);
 #pragma unroll 1
   for (int first = 0; first < Rows::kRows; first += Rows::kBatch) {
     const bool last = first + Rows::kBatch >= Rows::kRows;

@@ -162,6 +162,7 @@ __global__ void __launch_bounds__(kThreads, 1) WideKernel(const __grid_constant_
   const Place place = FindPlace(arguments, kTileRows);
   const int warp = __shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / 32, 0);  // uniform, for the compiler
 
+  StartCluster();
   if (threadIdx.x == kConsumers) {
     TmaPrefetchMap(&arguments.w1);
     TmaPrefetchMap(&arguments.w2);
@@ -187,6 +188,7 @@ __global__ void __launch_bounds__(kThreads, 1) WideKernel(const __grid_constant_
     RegistersUp<240>();
     ConsumerRole<T, kActivation>(arguments, ring, place, shared, warp_barriers, warp, threadIdx.x % 32);
   }
+  EndCluster();
 #endif
 }
 

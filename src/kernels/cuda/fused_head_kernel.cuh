@@ -166,6 +166,7 @@ __global__ void __launch_bounds__(Threads(kGroups), 1) HeadKernel(const __grid_c
   extern __shared__ uint8_t shared[];
   constexpr int kConsumers = Block<kK, kGroups>::kConsumers;
   const Block<kK, kGroups> block(p, shared);
+  StartCluster();
   if (threadIdx.x >= kConsumers) {
     if constexpr (kGroups > 1) RegistersDown<kGroups == 2 ? 40 : 32>();
     if (threadIdx.x < kConsumers + 32) {
@@ -179,6 +180,7 @@ __global__ void __launch_bounds__(Threads(kGroups), 1) HeadKernel(const __grid_c
     Consumer<T, kK, kGroups, kRemembered>(p, block).Run();
   }
   if (p.sharing > 1) ClusterSync();  // no block has ended while another one writes to it
+  EndCluster();
 #endif
 }
 

@@ -4,6 +4,7 @@
 // Of fused_head_kernel.cuh: what a block works on, the warp that fills its ring, and the products of a segment.
 #pragma once
 
+#include "kernels/cuda/cluster_barrier.cuh"
 #include "kernels/cuda/fused_head_parameters.h"
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/mma.cuh"
@@ -11,6 +12,8 @@
 #include "kernels/cuda/wgmma.cuh"
 
 namespace ting::cuda::head {
+
+TING_CLUSTER_BARRIER
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 

@@ -176,7 +176,7 @@ class FusedHeadTest : public ::testing::Test {
     for (const FusedHeadConfig& config : AllConfigs(c.V, c.K)) {
       for (const int64_t rows : rows_to_try) {
         for (const int64_t k : ks) {
-          if (!TakeCase(config.sharing == 2)) continue;
+          if (!TakeCase()) continue;
           const Ranked ranked = run.TopK(rows, rows % 2 == 0 ? 0 : 70, k, config);
           for (int64_t row = 0; row < rows; ++row) {
             ExpectRanked(logits[row], &ranked.logp[row * k], &ranked.ids[row * k], k,
@@ -317,7 +317,7 @@ TEST_F(FusedHeadTest, TargetsOfRandomLayers) {
     const HeadRun<T> run(c, values);
     std::vector<float> first;
     for (const FusedHeadConfig& config : AllConfigs(c.V, c.K)) {
-      if (!first.empty() && !TakeCase(config.sharing == 2)) continue;
+      if (!first.empty() && !TakeCase()) continue;
       const std::vector<float> logp = run.Targets(c.M, 5, rows, ids, config);
       if (first.empty()) first = logp;
       ASSERT_EQ(memcmp(first.data(), logp.data(), logp.size() * 4), 0) << Name(config);
@@ -376,7 +376,7 @@ TEST_F(FusedHeadTest, BitsOfARowDependOnTheRowAlone) {
     EXPECT_TRUE(std::equal(some.ids.begin(), some.ids.end(), all.ids.begin())) << rows << " rows";
   }
   for (const FusedHeadConfig& config : AllConfigs(c.V, c.K)) {
-    if (!TakeCase(config.sharing == 2)) continue;
+    if (!TakeCase()) continue;
     const Ranked same = run.TopK(1000, 0, 10, config);
     EXPECT_EQ(same.logp, all.logp) << Name(config);
     EXPECT_EQ(same.ids, all.ids) << Name(config);
@@ -391,7 +391,7 @@ TEST_F(FusedHeadTest, EveryCutGivesTheSame) {
   const Ranked best = run.TopK(66, 3, 10);
   const std::vector<float> target = run.Targets(66, 3, {0, 64, 65}, {1, 2, 299});
   for (const FusedHeadConfig& config : AllConfigs(c.V, c.K)) {
-    if (!TakeCase(config.sharing == 2)) continue;
+    if (!TakeCase()) continue;
     EXPECT_EQ(run.TopK(66, 3, 10, config).logp, best.logp) << Name(config);
     EXPECT_EQ(run.Targets(66, 3, {0, 64, 65}, {1, 2, 299}, config), target) << Name(config);
   }
