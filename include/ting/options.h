@@ -17,8 +17,8 @@ namespace ting {
 // scores are f32 in each of them. kTF32: f32 storage, operands of products rounded to ten bits of mantissa (GPU).
 // kBF16x3: every operand as the sum of two bf16, every product of matrices as the sum of three of bf16 (all but low by
 // low): nearly f32, and faster than it where the CPU has AMX; elsewhere computed in f32.
-// kInt16: integers with a factor for every 32 values of an activation and for every output of a matrix, which keep
-// about four more bits than bf16; half the memory of f32, and faster where the CPU has AVX512-VNNI; elsewhere f32.
+// kInt16: integers with a factor for every output of a matrix and for every 256 values of an activation (AMX) or 32
+// (AVX512-VNNI), which keep about five more bits than bf16; half the memory of f32, and faster; elsewhere f32.
 // The CPU computes in kF32, kBF16, kBF16x3 and kInt16, a GPU in all but the last two.
 enum class Precision { kF32, kBF16, kF16, kTF32, kBF16x3, kInt16 };
 const char* PrecisionName(Precision precision);  // "f32", …, as --precision takes it

@@ -66,7 +66,8 @@ void AddDeviceOptions(CLI::App& app, ModelOptions& options) {
       ->capture_default_str();
   app.add_option_function<std::string>(
          "--precision", [&options](const std::string& name) { options.recognizer.precision = ParsePrecision(name); },
-         "type of the matrices (f16, tf32: GPU; bf16x3, nearly f32, and int16: CPU, fast with AMX and AVX512-VNNI); "
+         "type of the matrices (f16, tf32: GPU; bf16x3, int16: CPU, nearly f32, fast with AMX, int16 also with "
+         "AVX512-VNNI); "
          "default: what the model file holds")
       ->check(CLI::IsMember({"f32", "tf32", "f16", "bf16", "bf16x3", "int16"}));
   app.add_flag("--batch-invariant", options.recognizer.batch_invariant,
