@@ -3,8 +3,8 @@
 //
 // Products of 16-bit integers by AMX (GemmArgs with mode kS8x2). Both sides are 256 * high + low in signed integers of
 // 8 bits, and a product is three of these, each summed exactly in 32 bits: high by high, high by low and low by high.
-// Low by low is left out: it is less than the weights' and activations' rounding together. AMX multiplies twice as many
-// bytes as bf16 at a time, so three take one and a half times as long as bf16.
+// Low by low is left out: a third more products would take a third of a small error away (docs/accuracy.md). AMX
+// multiplies twice as many bytes as bf16 at a time, so three take one and a half times as long as bf16.
 //
 // One row tile meets two panels, in four sums. After a block of k (256, which have one factor) the sums go to memory,
 // and while the next block is multiplied, the vector units put them together and add them in f32. A block of k of two
