@@ -11,6 +11,7 @@
 
 #include "base/status_macros.h"
 #include "tests/engine/golden_set.h"
+#include "tests/support/scoped_isa.h"
 
 namespace ting {
 namespace {
@@ -171,6 +172,28 @@ TEST_F(RecognizerTest, Bf16x3AndInt16KeepEveryText) {
     EXPECT_NE(Recognizer::Load(engine_path_, options).status().message().find("build it again"), std::string::npos);
     options.precision = precision, options.device = "cuda";
     EXPECT_NE(Recognizer::Load(engine_path_, options).status().message().find("and bf16, not in"), std::string::npos);
+  }
+}
+
+// The file is laid out for the instruction set that built it; another one lays it out anew.
+TEST_F(RecognizerTest, AnInt16FileRunsOnEveryInstructionSet) {
+  const auto expected = recognizer_->Recognize(set_->audio, {});
+  for (const char* builder : testing::IsaNames()) {
+    {
+      const testing::ScopedIsa isa(builder);
+      ASSERT_TRUE(BuildEngine(set_->model_dir, engine_path_, Precision::kInt16).ok());
+    }
+    for (const char* user : testing::IsaNames()) {
+      if (std::string_view(user) == "baseline") continue;  // slow, and it only expands
+      const testing::ScopedIsa isa(user);
+      const auto engine = Recognizer::Load(engine_path_, {});
+      ASSERT_TRUE(engine.ok()) << engine.status().ToString();
+      const auto actual = (*engine)->Recognize({set_->audio.data(), 2}, {});
+      for (size_t i = 0; i < actual.size(); ++i) {
+        EXPECT_EQ(actual[i].nbest[0].text, expected[i].nbest[0].text) << builder << " for " << user;
+        EXPECT_NEAR(actual[i].nbest[0].score, expected[i].nbest[0].score, 5e-2) << builder << " for " << user;
+      }
+    }
   }
 }
 

@@ -5,7 +5,6 @@
 // weight format; and its promise that a row's bits depend neither on the rows beside it nor on the threads.
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <map>
 
@@ -14,22 +13,10 @@
 #include "kernels/ref/ref_kernels.h"
 #include "kernels/subsample_conv2d.h"
 #include "tests/kernels/cpu_cases.h"
+#include "tests/support/scoped_isa.h"
 
 namespace ting::testing {
 namespace {
-
-// Chooses an instruction set for one scope.
-class ScopedIsa {
- public:
-  explicit ScopedIsa(const char* name) { setenv("TING_CPU_ISA", name, 1); }
-  ~ScopedIsa() { unsetenv("TING_CPU_ISA"); }
-};
-
-std::vector<const char*> IsaNames() {
-  std::vector<const char*> names;
-  for (const auto* const* table = cpu::RunnableIsas(); *table != nullptr; ++table) names.push_back((*table)->name);
-  return names;
-}
 
 struct PoolStream {
   explicit PoolStream(int threads) : pool(threads), stream(pool) {}
