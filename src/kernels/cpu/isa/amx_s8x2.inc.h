@@ -15,6 +15,7 @@
 
 #if defined(TING_S8X2)
 namespace ting::cpu::TING_ISA {
+namespace {  // or member functions would be symbols that other objects could share
 
 inline constexpr int kSumTiles = 8;  // row tiles that pass together
 inline constexpr int64_t kStepBytesS8x2 = 2 * kTileBytes;
@@ -259,7 +260,8 @@ class ProductS8x2 {
   TermSums terms_[2];
 };
 
-static void AmxGemmS8x2(const GemmArgs& g) { ProductS8x2(g).Run(); }
+void AmxGemmS8x2(const GemmArgs& g) { ProductS8x2(g).Run(); }
 
+}  // namespace
 }  // namespace ting::cpu::TING_ISA
 #endif
