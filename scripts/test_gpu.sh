@@ -14,7 +14,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-build=build/cuda          # what the script builds
+build=build/cuda        # what the script builds
 built=""                # or the folder that holds nothing but test programs
 minimal=""
 tool=""

@@ -33,11 +33,6 @@ __device__ __forceinline__ ClusterBarrier& OfBlock() {
   __shared__ ClusterBarrier barrier;
   return barrier;
 }
-__device__ inline uint32_t ClusterSize() {
-  uint32_t size;
-  asm volatile("mov.u32 %0, %%cluster_nctarank;" : "=r"(size));
-  return size;
-}
 
 __device__ inline void StartCluster() {
   ClusterBarrier& own = OfBlock();

@@ -49,6 +49,14 @@ void Run(const internal::RegisteredTest& registered) {
   }
 }
 
+// As GoogleTest: "Suite." before the first of its tests, then each test's own name.
+void List(std::string_view name, std::string_view& suite) {
+  const size_t end = name.find('.') + 1;
+  if (name.substr(0, end) != suite) std::cout << name.substr(0, end) << "\n";
+  suite = name.substr(0, end);
+  std::cout << "  " << name.substr(end) << "\n";
+}
+
 }  // namespace
 
 int RunAllTests(int argc, char** argv) {
@@ -61,12 +69,15 @@ int RunAllTests(int argc, char** argv) {
   }
   for (const auto& expand : GetState().expand) expand();
   int num_run = 0, num_skipped = 0;
+  std::string_view suite;
   std::vector<std::string> failed;
   const auto start = std::chrono::steady_clock::now();
   for (const internal::RegisteredTest& test : GetState().tests) {
     if (!Selected(test.name, filter)) continue;
-    if (list) std::cout << test.name << "\n";
-    if (list) continue;
+    if (list) {
+      List(test.name, suite);
+      continue;
+    }
     Run(test);
     ++num_run, num_skipped += GetState().skipped;
     if (GetState().failed) failed.push_back(test.name);
