@@ -11,6 +11,8 @@ namespace ting::cpu {
 namespace {
 
 static_assert(kRunValues == kPanelRun && kRunValuesS8x2 == kPanelRunS8x2, "products read weights as they lie");
+static_assert(static_cast<int64_t>(kMostOfRun) * kMostS16RunSum < int64_t{1} << 31 && kMostOfBlock == kMostS8x2,
+              "sums of products stay in 32 bits");
 
 DType StoredType(GemmMode mode) {
   if (mode == GemmMode::kBF16) return DType::kBF16;

@@ -62,8 +62,8 @@ TING_INLINE void StoreBf16x2(char* row, int64_t column, VecF v, int64_t n) {
 // Run `run` of a row in runs (GemmMode::kS16): 32 values and their factor.
 TING_INLINE void StoreS16Run(char* row, int64_t factors_bytes, int64_t run, VecF first, VecF second) {
   const float largest = ReduceMax(Max(_mm512_abs_ps(first), _mm512_abs_ps(second)));
-  const VecF inverse = Set1(largest > 1e-30F ? 16383.0F / largest : 0.0F);  // lest it be infinite
-  const float factor = largest / 16383.0F;
+  const VecF inverse = Set1(largest > 1e-30F ? kMostOfRun / largest : 0.0F);  // lest it be infinite
+  const float factor = largest / kMostOfRun;
   const __m256i low = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(first * inverse));
   const __m256i high = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(second * inverse));
   char* at = row + run * kRunValues * 2;
@@ -95,8 +95,8 @@ TING_INLINE void StoreS8x2Block(const float* values, int64_t count, char* block)
   for (int64_t i = 0; i < count; i += kLanes) {
     largest_lanes = Max(largest_lanes, _mm512_abs_ps(LoadPartial(values + i, count - i)));
   }
-  const float largest = ReduceMax(largest_lanes), factor = largest / 32639.0F;
-  const VecF inverse = Set1(largest > 1e-30F ? 32639.0F / largest : 0.0F);  // lest it be infinite
+  const float largest = ReduceMax(largest_lanes), factor = largest / kMostOfBlock;
+  const VecF inverse = Set1(largest > 1e-30F ? kMostOfBlock / largest : 0.0F);  // lest it be infinite
   const __m512i high_places = _mm512_load_si512(kTermPlaces.of[1]), low_places = _mm512_load_si512(kTermPlaces.of[0]);
   char* at = block;
   for (int64_t i = 0; i < count; i += kRunValuesS8x2, at += 2 * kTermBytes) {

@@ -19,7 +19,7 @@ namespace ting::cpu {
 // as three: low by high, high by low and high by high. A row has its values in runs of 32: the 32 nearest bf16, then
 // the 32 bf16 nearest to what those leave, 128 bytes together.
 // kS16 (AVX512-VNNI): integers. Rows in runs of 32 that each have a factor, which makes the run's largest magnitude
-// 16383: first the integers of all runs of a piece, then its factors. A run is summed exactly, in 32 bits, then
+// kMostOfRun: first the integers of all runs of a piece, then its factors. A run is summed exactly, in 32 bits, then
 // multiplied by its factor and added in f32; columns of B have a factor each for the whole sum.
 // kS8x2 (AMX): the same integers as 256 * high + low, each product as four of 8 bits. Rows in blocks of 256 values (the
 // last may be shorter) that each have a factor: of 64 values the 64 high terms, then the 64 low ones; behind the
@@ -30,6 +30,7 @@ inline constexpr int64_t kTermBytes = 64;         // kBF16x2, kS8x2: of one term
 inline constexpr int64_t kRunValuesS8x2 = 64;     // whose terms lie together
 inline constexpr int64_t kBlockValuesS8x2 = 256;  // that have one factor
 inline constexpr int64_t kBlockBytesS8x2 = 2 * kBlockValuesS8x2 + 64;
+inline constexpr float kMostOfRun = 16383, kMostOfBlock = 32639;  // the largest magnitude that factors make of values
 
 enum class Epilogue : uint8_t { kNone, kRelu, kSwish, kGelu, kGlu };
 
