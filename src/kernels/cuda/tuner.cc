@@ -17,16 +17,11 @@ namespace {
 constexpr size_t kMostWeightBytes = size_t{128} << 20;  // of all launches of a graph; they share some beyond that
 constexpr size_t kMostRowBytes = size_t{512} << 20;     // of a product's rows: larger products are left out
 constexpr int64_t kMostRows = 16384;
-constexpr size_t kNeighbours = 3;  // products that run between the launches
+constexpr size_t kMostCopies = 24;  // of weights
+constexpr size_t kNeighbours = 3;   // products that run between the launches
 
-// Every candidate is looked at, and the fastest once more beside the kernel's own choice: the least of many scattered
-// times flatters.
-struct Effort {
-  int launches;    // of the product in a graph
-  size_t replays;  // the median counts
-};
-constexpr Effort kLook{8, 3}, kSecondLook{24, 15};
-constexpr size_t kFinalists = 4;
+using Look = TuningEffort::Look;
+
 constexpr double kHopeless = 1.15;   // times the fastest: one replay tells enough
 constexpr double kLeastGain = 0.98;  // of the time of the kernel's own choice: less is scatter
 constexpr double kNever = std::numeric_limits<double>::infinity();
@@ -63,7 +58,7 @@ class Event {
 
 class Tuner {
  public:
-  explicit Tuner(CudaBackend& backend) : backend_(backend) {}
+  Tuner(CudaBackend& backend, const TuningEffort& effort) : backend_(backend), effort_(effort) {}
 
   // Memory for every product at any of `rows`.
   Status Allocate(const std::vector<int64_t>& rows) {
@@ -97,9 +92,9 @@ class Tuner {
     TuningRecord record{product, rows, {}, 0, 0};
     SetNeighbours(tunable, rows);
     TING_ASSIGN_OR_RETURN(const std::vector<TuningConfig> finalists, FindFinalists(tunable, rows));
-    TING_ASSIGN_OR_RETURN(const double others_us, NeighboursMicroseconds(rows, kSecondLook));
+    TING_ASSIGN_OR_RETURN(const double others_us, NeighboursMicroseconds(rows, effort_.second));
     const auto measure = [&](const TuningConfig& config) -> Result<double> {
-      TING_ASSIGN_OR_RETURN(const double us, Microseconds(&tunable, config, rows, kSecondLook, kNever));
+      TING_ASSIGN_OR_RETURN(const double us, Microseconds(&tunable, config, rows, effort_.second, kNever));
       return us - others_us;
     };
     TING_ASSIGN_OR_RETURN(record.unrecorded_us, measure({}));
@@ -115,7 +110,7 @@ class Tuner {
  private:
   static int Copies(const Tunable& tunable) {
     const size_t fit = kMostWeightBytes / Aligned(tunable.WeightBytes());
-    return static_cast<int>(std::clamp<size_t>(fit, 1, kSecondLook.launches));
+    return static_cast<int>(std::clamp<size_t>(fit, 1, kMostCopies));
   }
 
   // The products that write least, but for `tunable`.
@@ -131,12 +126,12 @@ class Tuner {
 
   // The fastest candidates at a first look.
   Result<std::vector<TuningConfig>> FindFinalists(const Tunable& tunable, int64_t rows) {
-    TING_ASSIGN_OR_RETURN(const double others_us, NeighboursMicroseconds(rows, kLook));
-    TING_ASSIGN_OR_RETURN(const double own_us, Microseconds(&tunable, {}, rows, kLook, kNever));
+    TING_ASSIGN_OR_RETURN(const double others_us, NeighboursMicroseconds(rows, effort_.first));
+    TING_ASSIGN_OR_RETURN(const double own_us, Microseconds(&tunable, {}, rows, effort_.first, kNever));
     double fastest = own_us - others_us;
     std::vector<std::pair<double, TuningConfig>> times;
     for (const TuningConfig& config : tunable.Candidates(rows)) {
-      const auto us = Microseconds(&tunable, config, rows, kLook, others_us + kHopeless * fastest);
+      const auto us = Microseconds(&tunable, config, rows, effort_.first, others_us + kHopeless * fastest);
       if (!us.ok() && us.status().code() == StatusCode::kUnavailable) return us.status();  // the GPU is lost
       if (!us.ok()) continue;  // this one cannot be launched after all
       fastest = std::min(fastest, *us - others_us);
@@ -144,20 +139,21 @@ class Tuner {
     }
     std::sort(times.begin(), times.end());
     std::vector<TuningConfig> finalists;
-    for (size_t i = 0; i < std::min(times.size(), kFinalists); ++i) finalists.push_back(std::move(times[i].second));
+    for (size_t i = 0; i < std::min(times.size(), effort_.finalists); ++i)
+      finalists.push_back(std::move(times[i].second));
     return finalists;
   }
 
-  Result<double> NeighboursMicroseconds(int64_t rows, Effort effort) {
+  Result<double> NeighboursMicroseconds(int64_t rows, Look look) {
     if (neighbours_.empty()) return 0.0;
-    return Microseconds(nullptr, {}, rows, effort, kNever);
+    return Microseconds(nullptr, {}, rows, look, kNever);
   }
 
   // Of one launch and its neighbours; without a product, of these alone.
-  Result<double> Microseconds(const Tunable* tunable, const TuningConfig& config, int64_t rows, Effort effort,
+  Result<double> Microseconds(const Tunable* tunable, const TuningConfig& config, int64_t rows, Look look,
                               double hopeless) {
     TING_ASSIGN_OR_RETURN(const cudaGraphExec_t graph, RecordGraph(stream_->handle(), [&]() -> Status {
-                            for (int i = 0; i < effort.launches; ++i) {
+                            for (int i = 0; i < look.launches; ++i) {
                               for (const Tunable* other : neighbours_) {
                                 TING_RETURN_IF_ERROR(other->Run({}, CallOf(*other, rows, i, other_weights_)));
                               }
@@ -166,10 +162,10 @@ class Tuner {
                             }
                             return Status();
                           }));
-    auto us = Replays(graph, effort, hopeless * effort.launches);
+    auto us = Replays(graph, look, hopeless * look.launches);
     cudaGraphExecDestroy(graph);
     if (!us.ok()) return us;
-    return *us / effort.launches;
+    return *us / look.launches;
   }
 
   TuningCall CallOf(const Tunable& tunable, int64_t rows, int launch, const DeviceMemory& weights) const {
@@ -185,12 +181,12 @@ class Tuner {
   }
 
   // Microseconds of a replay: the median, or the first one if that is over `hopeless`.
-  Result<double> Replays(cudaGraphExec_t graph, Effort effort, double hopeless) {
+  Result<double> Replays(cudaGraphExec_t graph, Look look, double hopeless) {
     TING_ASSIGN_OR_RETURN(double us, Replay(graph));  // this one loads the kernels
     TING_ASSIGN_OR_RETURN(us, Replay(graph));
     if (us > hopeless) return us;
     std::vector<double> times{us};
-    while (times.size() < effort.replays) {
+    while (times.size() < look.replays) {
       TING_ASSIGN_OR_RETURN(us, Replay(graph));
       times.push_back(us);
     }
@@ -212,6 +208,7 @@ class Tuner {
   }
 
   CudaBackend& backend_;
+  const TuningEffort effort_;
   std::unique_ptr<CudaStream> stream_;
   Event events_[2];
   DeviceMemory eviction_, weights_, other_weights_, x_, y_, residual_;
@@ -230,10 +227,11 @@ std::vector<int64_t> RowsOf(const TuningRequest& request) {
 
 }  // namespace
 
-Result<std::vector<TuningRecord>> TuneProducts(CudaBackend& backend, const TuningRequest& request) {
+Result<std::vector<TuningRecord>> TuneProducts(CudaBackend& backend, const TuningRequest& request,
+                                               const TuningEffort& effort) {
   backend.tuning().Clear();
   const std::vector<int64_t> rows = RowsOf(request);
-  Tuner tuner(backend);
+  Tuner tuner(backend, effort);
   TING_RETURN_IF_ERROR(tuner.Allocate(rows));
   std::vector<TuningRecord> records;
   for (const auto& [product, tunable] : backend.tunables()) {

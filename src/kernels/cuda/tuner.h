@@ -15,8 +15,20 @@
 
 namespace ting::cuda {
 
+// How often a candidate runs. Every one is looked at, and the fastest few once more beside the kernel's own choice: the
+// least of many scattered times flatters.
+struct TuningEffort {
+  struct Look {
+    int launches;    // of the product in a graph
+    size_t replays;  // after one that loads the kernels; the median counts
+  };
+  Look first{8, 3}, second{24, 15};
+  size_t finalists = 4;
+};
+
 // A record for each product and number of rows. Its configuration is empty where none beats the kernel's own choice by
 // more than measurements scatter. The backend's table is cleared first, and holds the others in the end.
-Result<std::vector<TuningRecord>> TuneProducts(CudaBackend& backend, const TuningRequest& request);
+Result<std::vector<TuningRecord>> TuneProducts(CudaBackend& backend, const TuningRequest& request,
+                                               const TuningEffort& effort = {});
 
 }  // namespace ting::cuda
