@@ -6,8 +6,8 @@
 
 namespace ting {
 
-Result<OpDesc> DescribeNode(const Graph& graph, const Node& node, const WeightStore& weights, Device& device) {
-  OpDesc desc{node.op, graph.NodeName(node), node.attributes, {}, device.backend()};
+Result<OpDesc> DescribeNode(const Graph& graph, const Node& node, const WeightStore& weights, BackendState* backend) {
+  OpDesc desc{node.op, graph.NodeName(node), node.attributes, {}, backend};
   for (const auto& [slot, name] : node.weights) {
     const Weight* weight = weights.Find(name);
     if (weight == nullptr) return InvalidArgument("node %{}: weight {} does not exist", desc.node, name);
@@ -19,7 +19,7 @@ Result<OpDesc> DescribeNode(const Graph& graph, const Node& node, const WeightSt
 Result<std::vector<NodeChoice>> ExplainDispatch(const Graph& graph, const WeightStore& weights, Device& device) {
   std::vector<NodeChoice> choices;
   for (const Node& node : graph.nodes) {
-    TING_ASSIGN_OR_RETURN(const OpDesc desc, DescribeNode(graph, node, weights, device));
+    TING_ASSIGN_OR_RETURN(const OpDesc desc, DescribeNode(graph, node, weights, device.backend()));
     KernelChoice choice = ChooseKernel(device.kernels(), desc);
     choices.push_back(
         {desc.node, desc.op, choice.entry == nullptr ? "" : choice.entry->name, std::move(choice.refusals)});

@@ -13,8 +13,8 @@
 
 namespace ting {
 
-// A node as the kernels of `device` see it. Refuses weights that do not exist.
-Result<OpDesc> DescribeNode(const Graph& graph, const Node& node, const WeightStore& weights, Device& device);
+// A node as the kernels of `backend` (Device::backend) see it. Refuses weights that do not exist.
+Result<OpDesc> DescribeNode(const Graph& graph, const Node& node, const WeightStore& weights, BackendState* backend);
 
 struct NodeChoice {
   std::string node, op, implementation;  // no implementation: none accepts the node

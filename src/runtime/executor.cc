@@ -31,7 +31,7 @@ Result<std::unique_ptr<Executor>> Executor::Create(const Graph& graph, const Wei
 Status Executor::CreateKernels(const WeightStore& weights) {
   labels_.graph = graph_.name;
   for (const Node& node : graph_.nodes) {
-    TING_ASSIGN_OR_RETURN(const OpDesc desc, DescribeNode(graph_, node, weights, device_));
+    TING_ASSIGN_OR_RETURN(const OpDesc desc, DescribeNode(graph_, node, weights, device_.backend()));
     KernelChoice choice;
     TING_ASSIGN_OR_RETURN(auto kernel, CreateKernel(device_.kernels(), desc, &choice));
     kernels_.push_back(std::move(kernel));

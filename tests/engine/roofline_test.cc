@@ -26,7 +26,7 @@ class RooflineTest : public ::testing::Test {
     const Graph& graph = model_->module.graphs.at(name);
     std::vector<KernelWork> work;
     for (const Node& node : graph.nodes) {
-      const auto desc = DescribeNode(graph, node, model_->module.weights, *device_);
+      const auto desc = DescribeNode(graph, node, model_->module.weights, device_->backend());
       EXPECT_TRUE(desc.ok());
       const auto view = [&](ValueId id) {
         TensorView tensor{nullptr, graph.values[id].type.dtype, {}};
