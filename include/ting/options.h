@@ -19,8 +19,12 @@ namespace ting {
 // low): nearly f32, and faster than it where the CPU has AMX; elsewhere computed in f32.
 // kInt16: integers with a factor for every output of a matrix and for every 256 values of an activation (AMX) or 32
 // (AVX512-VNNI), which keep about five more bits than bf16; half the memory of f32, and faster; elsewhere f32.
-// The CPU computes in kF32, kBF16, kBF16x3 and kInt16, a GPU in all but the last two.
-enum class Precision { kF32, kBF16, kF16, kTF32, kBF16x3, kInt16 };
+// kBF16: 16 bits a number, with bf16's range and products no less exact than its own. A model that is loaded with it is
+// in the type whose products are most exact: kInt16 on the CPU; on a GPU kF16 where its weights show that no operand
+// can leave the range of f16, whatever the audio, and kBF16x1 otherwise. ModelInfo::precision says in which.
+// kBF16x1: bf16 itself, every operand rounded to eight bits of mantissa, which changes some texts.
+// The CPU computes in kF32, kInt16, kBF16x3 and kBF16x1, a GPU in kF32, kTF32, kF16 and kBF16x1.
+enum class Precision { kF32, kBF16, kF16, kTF32, kBF16x1, kBF16x3, kInt16 };
 const char* PrecisionName(Precision precision);  // "f32", …, as --precision takes it
 std::optional<Precision> ParsePrecision(std::string_view name);
 
@@ -43,8 +47,8 @@ struct RecognizerOptions {
   // GPU: the file of tuning records (ting/tuning.h); empty: the one in the user's cache, if there is any.
   std::string tuning_file;
   bool use_tuning = true;  // false: no records, the kernels choose by themselves
-  // Told of what is ignored, such as a damaged file of tuning records: while a model is loaded, or later on the thread
-  // that uses it. Must be callable as long as the recogniser lives.
+  // Told of what is ignored, such as a damaged file of tuning records, and of what kBF16 has become: while a model is
+  // loaded, or later on the thread that uses it. Must be callable as long as the recogniser lives.
   std::function<void(const std::string& note)> note;
   // Records the time of every graph node; read it with Recognizer::Profile.
   bool profile = false;

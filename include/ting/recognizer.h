@@ -109,7 +109,7 @@ class Recognizer {
   virtual std::string GraphText() const = 0;
 };
 
-// Reads the checkpoint directory `model_dir`, optimises it and writes one engine file.
-Status BuildEngine(const std::string& model_dir, const std::string& engine_path, Precision precision);
+// Reads the checkpoint directory `model_dir`, optimises it and writes one engine file. Answers what the file holds.
+Result<ModelInfo> BuildEngine(const std::string& model_dir, const std::string& engine_path, Precision precision);
 
 }  // namespace ting

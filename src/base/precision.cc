@@ -8,10 +8,11 @@
 namespace ting {
 namespace {
 
-constexpr std::array<std::pair<Precision, const char*>, 6> kNames = {{{Precision::kF32, "f32"},
+constexpr std::array<std::pair<Precision, const char*>, 7> kNames = {{{Precision::kF32, "f32"},
                                                                       {Precision::kTF32, "tf32"},
                                                                       {Precision::kF16, "f16"},
                                                                       {Precision::kBF16, "bf16"},
+                                                                      {Precision::kBF16x1, "bf16x1"},
                                                                       {Precision::kBF16x3, "bf16x3"},
                                                                       {Precision::kInt16, "int16"}}};
 

@@ -151,7 +151,7 @@ Status TraceStages(const U2Model& model, Device& device, const StageBenchmarkOpt
 
 Result<StageReport> BenchmarkStages(const std::string& path, const RecognizerOptions& options,
                                     const StageBenchmarkOptions& benchmark) {
-  TING_ASSIGN_OR_RETURN(const U2Model model, LoadU2ModelFor(options.device, path, options.precision));
+  TING_ASSIGN_OR_RETURN(const U2Model model, LoadU2ModelFor(options, path));
   ThreadPool pool(options.num_threads);
   TING_ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, CreateDevice(options, model.info.precision, pool));
   LoadTuning(model, options, *device);

@@ -55,7 +55,7 @@ Result<std::unique_ptr<RecognizerPool>> RecognizerPool::Load(const std::string& 
   try {
     TING_ASSIGN_OR_RETURN(const std::vector<std::string> devices, ExpandDevices(options.device));
     const bool gpu = devices[0].starts_with("cuda");
-    TING_ASSIGN_OR_RETURN(U2Model loaded, LoadU2ModelFor(devices[0], path, options.precision));
+    TING_ASSIGN_OR_RETURN(U2Model loaded, LoadU2ModelFor(options, path));
     const auto model = std::make_shared<const U2Model>(std::move(loaded));
     RecognizerOptions one = options;
     Lanes lanes;

@@ -78,7 +78,7 @@ void LoadTuning(const U2Model& model, const RecognizerOptions& options, Device& 
 
 Result<TuneReport> TuneModel(const std::string& path, const RecognizerOptions& options, const TuneOptions& tune) {
   const auto start = std::chrono::steady_clock::now();
-  TING_ASSIGN_OR_RETURN(const U2Model model, LoadU2ModelFor(options.device, path, options.precision));
+  TING_ASSIGN_OR_RETURN(const U2Model model, LoadU2ModelFor(options, path));
   ThreadPool pool(options.num_threads);
   TING_ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, CreateDevice(options, model.info.precision, pool));
   if (device->tuning() == nullptr) return device->Tune({}).status();

@@ -466,7 +466,7 @@ std::string U2Recognizer::GraphText() const {
 
 Result<std::unique_ptr<Recognizer>> Recognizer::Load(const std::string& path, const RecognizerOptions& options) {
   try {
-    TING_ASSIGN_OR_RETURN(U2Model model, LoadU2ModelFor(options.device, path, options.precision));
+    TING_ASSIGN_OR_RETURN(U2Model model, LoadU2ModelFor(options, path));
     TING_ASSIGN_OR_RETURN(auto recognizer,
                           U2Recognizer::Create(std::make_shared<const U2Model>(std::move(model)), options));
     return std::unique_ptr<Recognizer>(std::move(recognizer));
@@ -475,10 +475,11 @@ Result<std::unique_ptr<Recognizer>> Recognizer::Load(const std::string& path, co
   }
 }
 
-Status BuildEngine(const std::string& model_dir, const std::string& engine_path, Precision precision) {
+Result<ModelInfo> BuildEngine(const std::string& model_dir, const std::string& engine_path, Precision precision) {
   try {
     TING_ASSIGN_OR_RETURN(const U2Model model, LoadU2Model(model_dir, precision));
-    return SaveU2Model(model, engine_path);
+    TING_RETURN_IF_ERROR(SaveU2Model(model, engine_path));
+    return model.info;
   } catch (const std::bad_alloc&) {
     return ResourceExhausted("out of memory while building {}", engine_path);
   }

@@ -116,11 +116,12 @@ Result<std::unique_ptr<Device>> CreateDevice(const RecognizerOptions& options, P
   const bool cuda = device == "cuda" || device.starts_with("cuda:");
   if (!cuda) {
     if (precision != Precision::kF16 && precision != Precision::kTF32) return CreateCpuDevice(device, pool);
-    return InvalidArgument("the CPU computes in f32, bf16, bf16x3 and int16; f16 and tf32 need --device cuda");
+    return InvalidArgument("the CPU computes in f32, bf16, int16, bf16x1 and bf16x3; f16 and tf32 need --device cuda");
   }
   if (precision == Precision::kBF16x3 || precision == Precision::kInt16) {
-    return InvalidArgument("a GPU computes in f32, tf32, f16 and bf16, not in {}; f16 is nearest to f32 in texts",
-                           PrecisionName(precision));
+    return InvalidArgument(
+        "a GPU computes in f32, tf32, f16, bf16 and bf16x1, not in {}; f16 and tf32 are nearest to f32",
+        PrecisionName(precision));
   }
   if (device == "cuda:all" || device.find(',') != std::string::npos) {
     return InvalidArgument("{} names several devices; one is needed here, such as cuda:0", device);

@@ -18,10 +18,10 @@ struct Storage {
   Precision precision;
   double log_prob;  // by how much a log-probability may differ
 };
-// Random weights: errors of f16 and bf16 add up over two blocks without a margin to lose. tf32 keeps as many bits as
+// Random weights: errors of f16 and bf16x1 add up over two blocks without a margin to lose. tf32 keeps as many bits as
 // f16.
 constexpr Storage kStorages[] = {
-    {Precision::kF32, 1e-3}, {Precision::kTF32, 0.05}, {Precision::kF16, 0.05}, {Precision::kBF16, 0.4}};
+    {Precision::kF32, 1e-3}, {Precision::kTF32, 0.05}, {Precision::kF16, 0.05}, {Precision::kBF16x1, 0.4}};
 constexpr DecodeMode kModes[] = {DecodeMode::kGreedy, DecodeMode::kPrefixBeam, DecodeMode::kAttention,
                                  DecodeMode::kRescoring};
 

@@ -12,6 +12,7 @@
 #include "base/status_macros.h"
 #include "tests/engine/golden_set.h"
 #include "tests/support/scoped_isa.h"
+#include "ting/recognizer_pool.h"
 
 namespace ting {
 namespace {
@@ -37,7 +38,7 @@ class RecognizerTest : public ::testing::Test {
   }
   // The model, by way of an engine file at engine_path_.
   Result<std::unique_ptr<Recognizer>> BuiltAs(Precision precision) const {
-    TING_RETURN_IF_ERROR(BuildEngine(set_->model_dir, engine_path_, precision));
+    TING_RETURN_IF_ERROR(BuildEngine(set_->model_dir, engine_path_, precision).status());
     return Recognizer::Load(engine_path_, {});
   }
 
@@ -140,10 +141,10 @@ TEST_F(RecognizerTest, AnEngineFileIsTheSameModel) {
   EXPECT_EQ((*engine)->info().num_parameters, recognizer_->info().num_parameters);
 }
 
-TEST_F(RecognizerTest, Bf16KeepsTheTextsOfClearSpeech) {
-  const auto engine = BuiltAs(Precision::kBF16);
+TEST_F(RecognizerTest, Bf16x1KeepsTheTextsOfClearSpeech) {
+  const auto engine = BuiltAs(Precision::kBF16x1);
   ASSERT_TRUE(engine.ok()) << engine.status().ToString();
-  EXPECT_EQ((*engine)->info().precision, Precision::kBF16);
+  EXPECT_EQ((*engine)->info().precision, Precision::kBF16x1);
   const auto expected = recognizer_->Recognize(set_->audio, {});
   const auto actual = (*engine)->Recognize(set_->audio, {});
   int same = 0;
@@ -152,6 +153,33 @@ TEST_F(RecognizerTest, Bf16KeepsTheTextsOfClearSpeech) {
   RecognizerOptions f32;
   f32.precision = Precision::kF32;
   EXPECT_NE(Recognizer::Load(engine_path_, f32).status().message().find("build it again"), std::string::npos);
+}
+
+TEST_F(RecognizerTest, Bf16IsInt16OnTheCpuAndSaysSo) {
+  RecognizerOptions options;
+  options.precision = Precision::kBF16;
+  std::vector<std::string> notes;
+  options.note = [&](const std::string& note) { notes.push_back(note); };
+  const auto recognizer = Recognizer::Load(set_->model_dir, options);
+  ASSERT_TRUE(recognizer.ok()) << recognizer.status().ToString();
+  EXPECT_EQ((*recognizer)->info().precision, Precision::kInt16);
+  ASSERT_EQ(notes.size(), 1U);
+  EXPECT_EQ(notes[0].find("bf16 becomes int16, "), 0U) << notes[0];
+  const auto pool = RecognizerPool::Load(set_->model_dir, options, {});
+  ASSERT_TRUE(pool.ok());
+  EXPECT_EQ((*pool)->info().precision, Precision::kInt16);
+  EXPECT_EQ(notes.size(), 2U);
+  const auto built = BuildEngine(set_->model_dir, engine_path_, Precision::kBF16);
+  ASSERT_TRUE(built.ok());
+  EXPECT_EQ(built->precision, Precision::kInt16);
+}
+
+TEST_F(RecognizerTest, AnEngineFileHoldsWhatTheCpuReads) {
+  for (const Precision precision : {Precision::kF16, Precision::kTF32}) {
+    const auto built = BuildEngine(set_->model_dir, engine_path_, precision);
+    EXPECT_NE(built.status().message().find("not in"), std::string::npos);
+    EXPECT_FALSE(std::filesystem::exists(engine_path_));
+  }
 }
 
 TEST_F(RecognizerTest, Bf16x3AndInt16KeepEveryText) {
@@ -166,12 +194,12 @@ TEST_F(RecognizerTest, Bf16x3AndInt16KeepEveryText) {
       EXPECT_NEAR(actual[i].nbest[0].score, expected[i].nbest[0].score, score_error);
     }
     RecognizerOptions options;
-    options.precision = Precision::kBF16;  // coarser: possible
+    options.precision = Precision::kBF16x1;  // coarser: possible
     EXPECT_TRUE(Recognizer::Load(engine_path_, options).ok());
     options.precision = Precision::kF32;
     EXPECT_NE(Recognizer::Load(engine_path_, options).status().message().find("build it again"), std::string::npos);
     options.precision = precision, options.device = "cuda";
-    EXPECT_NE(Recognizer::Load(engine_path_, options).status().message().find("and bf16, not in"), std::string::npos);
+    EXPECT_NE(Recognizer::Load(engine_path_, options).status().message().find("and bf16x1, not in"), std::string::npos);
   }
 }
 

@@ -100,7 +100,8 @@ TEST_F(CommandLineTest, EveryExampleOfTheHelpPagesParses) {
 TEST_F(CommandLineTest, BuildWritesAndSaysWhat) {
   EXPECT_EQ(Ting({"build", "dir", "-o", Path("m.ting"), "--precision", "bf16"}), 0);
   EXPECT_EQ(Read(Path("m.ting")), "engine of dir bf16");
-  EXPECT_THAT(err_.str(), HasSubstr("m.ting: 0.0 MB, bf16"));
+  EXPECT_THAT(err_.str(), HasSubstr("m.ting: 0.0 MB, int16"));
+  EXPECT_THAT(err_.str(), HasSubstr("bf16 becomes int16\n"));
   EXPECT_EQ(Ting({"build", "missing", "-o", Path("n.ting")}), 1);
   EXPECT_EQ(err_.str(), "ting: missing/train.yaml: no such file\n");
 }

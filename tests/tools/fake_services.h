@@ -196,10 +196,14 @@ class ToolTest : public ::testing::Test {
       options.note("a note");
       return TuneReport{"cache.json", static_cast<int>(tune.rows.size()), 1, 2};
     };
-    services_.build_engine = [](const std::string& dir, const std::string& path, Precision precision) -> Status {
+    services_.build_engine = [](const std::string& dir, const std::string& path,
+                                Precision precision) -> Result<ModelInfo> {
       if (dir == "missing") return NotFound("missing/train.yaml: no such file");
       std::ofstream(path) << "engine of " << dir << (precision == Precision::kBF16 ? " bf16" : " f32");
-      return {};
+      ModelInfo info;
+      info.precision = precision == Precision::kBF16 ? Precision::kInt16 : precision;
+      if (info.precision != precision) info.details = {{"bf16", "becomes int16"}};
+      return info;
     };
     services_.in = &in_, services_.out = &out_, services_.err = &err_;
   }

@@ -30,20 +30,21 @@ class BuildCommand : public Command {
     app.add_option("-o,--output", output_, "engine file to write")->required();
     app.add_option_function<std::string>(
            "--precision", [this](const std::string& name) { precision_ = *ParsePrecision(name); },
-           "storage type of the matrices")
-        ->check(CLI::IsMember({"f32", "bf16", "bf16x3", "int16"}))
+           "storage type of the matrices; bf16 becomes int16, which keeps more bits")
+        ->check(CLI::IsMember({"f32", "bf16", "int16", "bf16x1", "bf16x3"}))
         ->default_str(PrecisionName(precision_));
   }
 
   Result<int> Run(const Services& services) override {
     const auto start = std::chrono::steady_clock::now();
-    TING_RETURN_IF_ERROR(services.build_engine(model_dir_, output_, precision_));
+    TING_ASSIGN_OR_RETURN(const ModelInfo info, services.build_engine(model_dir_, output_, precision_));
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     std::error_code error;
     const auto bytes = std::filesystem::file_size(output_, error);
     if (error) return Internal("{} was built but cannot be found: {}", output_, error.message());
     *services.err << fmt::format("{}: {:.1f} MB, {}, built in {:.1f} s\n", output_, bytes / 1e6,
-                                 PrecisionName(precision_), seconds);
+                                 PrecisionName(info.precision), seconds);
+    for (const auto& [name, value] : info.details) *services.err << fmt::format("{} {}\n", name, value);
     return kExitOk;
   }
 

@@ -50,7 +50,7 @@ Status ReadBatches(std::string_view text, std::vector<int>* batches) {
 Status ReadPrecision(std::string_view name, std::optional<Precision>* precision) {
   *precision = ParsePrecision(name);
   if (*precision) return Status();
-  return InvalidArgument("no precision is named {}; use f32, bf16, f16 or tf32", name);
+  return InvalidArgument("no precision is named {}; use f32, tf32, f16, bf16 or bf16x1", name);
 }
 
 Status ReadOption(std::string_view name, std::string_view value, Request* request) {

@@ -66,10 +66,10 @@ void AddDeviceOptions(CLI::App& app, ModelOptions& options) {
       ->capture_default_str();
   app.add_option_function<std::string>(
          "--precision", [&options](const std::string& name) { options.recognizer.precision = ParsePrecision(name); },
-         "type of the matrices (f16, tf32: GPU; bf16x3, int16: CPU, nearly f32, fast with AMX, int16 also with "
-         "AVX512-VNNI); "
-         "default: what the model file holds")
-      ->check(CLI::IsMember({"f32", "tf32", "f16", "bf16", "bf16x3", "int16"}));
+         "type of the matrices. bf16: the 16-bit type that keeps most (CPU: int16; GPU: f16 where the model fits its "
+         "range, otherwise bf16x1); bf16x1: bf16 itself; int16, bf16x3: CPU, nearly f32, fast with AMX, int16 also "
+         "with AVX512-VNNI; f16, tf32: GPU; default: what the model file holds")
+      ->check(CLI::IsMember({"f32", "tf32", "f16", "bf16", "int16", "bf16x1", "bf16x3"}));
   app.add_flag("--batch-invariant", options.recognizer.batch_invariant,
                "GPU: sum in one order whatever the batch, so that an utterance's bits do not depend on it");
   app.add_option_function<double>(

@@ -28,7 +28,8 @@ struct Services {
       load_pool;
   std::function<Result<Audio>(const std::string& path, const ReadAudioOptions& options)> read_audio;
   std::function<Result<Audio>(std::span<const std::byte> bytes, const ReadAudioOptions& options)> read_audio_bytes;
-  std::function<Status(const std::string& model_dir, const std::string& engine_path, Precision precision)> build_engine;
+  std::function<Result<ModelInfo>(const std::string& model_dir, const std::string& engine_path, Precision precision)>
+      build_engine;
   std::function<Result<StageReport>(const std::string& model, const RecognizerOptions& options,
                                     const StageBenchmarkOptions& benchmark)>
       benchmark_stages;

@@ -42,6 +42,12 @@ Json ToJson(const U2Model& model) {
           {"units", model.tokens.ToText()}};
 }
 
+// As the CPU reads them; a GPU converts them.
+bool Storable(Precision precision) {
+  return precision == Precision::kF32 || precision == Precision::kInt16 || precision == Precision::kBF16x1 ||
+         precision == Precision::kBF16x3;
+}
+
 Status FromJson(const std::string& text, U2Model& model) {
   try {
     const Json json = Json::parse(text);
@@ -71,6 +77,7 @@ Status FromJson(const std::string& text, U2Model& model) {
     const auto precision = ParsePrecision(json.at("precision").get<std::string>());
     if (!precision) return DataLoss("the engine's precision, {}, is unknown", json.at("precision").dump());
     info.precision = *precision;
+    if (!Storable(info.precision)) return DataLoss("no engine has its matrices in {}", PrecisionName(info.precision));
     TING_ASSIGN_OR_RETURN(model.tokens, TokenTable::Parse(json.at("units").get<std::string>()));
   } catch (const nlohmann::json::exception& error) {
     return DataLoss("the model's description cannot be read: {}", error.what());
@@ -119,6 +126,12 @@ Result<U2Model> LoadU2Engine(const std::string& path, std::optional<Precision> p
 }
 
 Status SaveU2Model(const U2Model& model, const std::string& path) {
+  if (!Storable(model.info.precision)) {
+    return InvalidArgument(
+        "an engine file holds matrices in f32, bf16, int16, bf16x3 or bf16x1, not in {}; a GPU "
+        "makes that of each of them",
+        PrecisionName(model.info.precision));
+  }
   std::string metadata;
   try {
     metadata = ToJson(model).dump();

@@ -4,10 +4,12 @@
 
 #include <filesystem>
 
+#include "base/format.h"
 #include "base/status_macros.h"
 #include "importers/checkpoint/checkpoint.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/subsample_conv2d.h"
+#include "models/u2/operand_bounds.h"
 #include "models/u2/random_checkpoint.h"
 #include "models/u2/u2_engine.h"
 #include "models/u2/u2_graphs.h"
@@ -65,6 +67,46 @@ Result<U2Model> ImportModel(const std::string& directory, Precision precision, c
   return model;
 }
 
+// f16 holds up to 65504; half of it leaves room for roundings and for what kernels fold into operands (log2 e).
+constexpr double kMostF16Operand = 65504.0 / 2;
+
+// What bf16 is on the CPU.
+Precision CpuPrecision(Precision asked) { return asked == Precision::kBF16 ? Precision::kInt16 : asked; }
+
+constexpr const char* kBf16Detail = "bf16";
+
+void Explain(U2Model& model, const std::string& reason) {
+  model.info.details.emplace_back(kBf16Detail,
+                                  fmt::format("becomes {}, {}", PrecisionName(model.info.precision), reason));
+}
+
+void TellBf16(const U2Model& model, const RecognizerOptions& options) {
+  for (const auto& [name, value] : model.info.details) {
+    if (name == kBf16Detail && options.note) options.note(fmt::format("{} {}", name, value));
+  }
+}
+
+Status ChooseForGpu(U2Model& model) {
+  TING_ASSIGN_OR_RETURN(const OperandBound bound, BoundOperands(model.module));
+  const bool fits = bound.most <= kMostF16Operand;
+  model.info.precision = fits ? Precision::kF16 : Precision::kBF16x1;
+  Explain(
+      model,
+      fits ? fmt::format("which has more bits: by the weights no operand exceeds {:.0f} ({})", bound.most, bound.place)
+           : fmt::format("not f16: by the weights an operand may become {:.3g} ({})", bound.most, bound.place));
+  return Status();
+}
+
+Result<U2Model> LoadForGpu(const std::string& path, std::optional<Precision> precision) {
+  TING_ASSIGN_OR_RETURN(U2Model model, LoadU2Model(path, std::nullopt));
+  const Precision held = model.info.precision;
+  const Precision asked = precision.value_or(held == Precision::kInt16 ? Precision::kBF16 : held);
+  TING_RETURN_IF_ERROR(CheckPrecision(model, asked, path));
+  model.info.precision = asked;
+  if (asked == Precision::kBF16) TING_RETURN_IF_ERROR(ChooseForGpu(model));
+  return model;
+}
+
 }  // namespace
 
 Status DescribeSubsampling(U2Model& model) {
@@ -82,7 +124,7 @@ Status DescribeSubsampling(U2Model& model) {
 Status CheckPrecision(const U2Model& model, Precision asked, const std::string& path) {
   const Precision held = model.info.precision;
   const bool finer = asked == Precision::kF32 || (held == Precision::kInt16 && asked == Precision::kBF16x3);
-  const bool rounded = held == Precision::kBF16 || (finer && held != Precision::kF32);
+  const bool rounded = held == Precision::kBF16x1 || (finer && held != Precision::kF32);
   if (held == asked || !rounded) return Status();
   return InvalidArgument("{} holds {} weights, which cannot become {}; build it again with --precision f32", path,
                          PrecisionName(held), PrecisionName(asked));
@@ -93,19 +135,21 @@ Result<U2Model> LoadU2Model(const std::string& path, std::optional<Precision> pr
   std::error_code error;
   const bool checkpoint =
       std::filesystem::is_directory(path, error) || path.ends_with(".pt") || path.starts_with("random:");
-  auto model = checkpoint ? ImportModel(path, precision.value_or(Precision::kF32), passes, pass_times)
-                          : LoadU2Engine(path, precision);
+  std::optional<Precision> stored;
+  if (precision) stored = CpuPrecision(*precision);
+  auto model =
+      checkpoint ? ImportModel(path, stored.value_or(Precision::kF32), passes, pass_times) : LoadU2Engine(path, stored);
   if (!model.ok()) return model.status();
   model->info.source = path;
+  if (stored != precision) Explain(*model, "which has more bits in the same memory");
   return model;
 }
 
-Result<U2Model> LoadU2ModelFor(const std::string& device, const std::string& path, std::optional<Precision> precision) {
-  if (!device.starts_with("cuda")) return LoadU2Model(path, precision);
-  TING_ASSIGN_OR_RETURN(U2Model model, LoadU2Model(path, std::nullopt));
-  const Precision asked = precision.value_or(model.info.precision);
-  TING_RETURN_IF_ERROR(CheckPrecision(model, asked, path));
-  model.info.precision = asked;
+Result<U2Model> LoadU2ModelFor(const RecognizerOptions& options, const std::string& path) {
+  const bool gpu = options.device.starts_with("cuda");
+  TING_ASSIGN_OR_RETURN(U2Model model,
+                        gpu ? LoadForGpu(path, options.precision) : LoadU2Model(path, options.precision));
+  TellBf16(model, options);
   return model;
 }
 

@@ -27,14 +27,16 @@ struct U2Model {
 
 // `path`: an engine file, a checkpoint (LoadCheckpoint), or "random:ARCHITECTURE" (random_checkpoint.h).
 // `precision`: none keeps an engine file's own, and is f32 for a checkpoint. CheckPrecision says what
-// an engine file cannot become.
+// an engine file cannot become. kBF16 becomes int16; `info` says so.
 Result<U2Model> LoadU2Model(const std::string& path, std::optional<Precision> precision, const PassOptions& passes,
                             std::vector<PassTime>* pass_times);
 inline Result<U2Model> LoadU2Model(const std::string& path, std::optional<Precision> precision) {
   return LoadU2Model(path, precision, {}, nullptr);
 }
 // The same for a device: a GPU takes the weights as the file has them and converts them on the way to its memory.
-Result<U2Model> LoadU2ModelFor(const std::string& device, const std::string& path, std::optional<Precision> precision);
+// kBF16, and an int16 file without a precision asked for, become f16 or bf16x1 there. What bf16 has become, and why, is
+// told by options.note, too.
+Result<U2Model> LoadU2ModelFor(const RecognizerOptions& options, const std::string& path);
 // Weights that the file has rounded do not become finer again.
 Status CheckPrecision(const U2Model& model, Precision asked, const std::string& path);
 Status SaveU2Model(const U2Model& model, const std::string& path);

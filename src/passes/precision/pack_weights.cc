@@ -43,7 +43,7 @@ Status PackOne(WeightStore& weights, const std::string& name, DType dtype) {
 }
 
 DType StoredType(Precision precision, DType integers) {
-  if (precision == Precision::kBF16) return DType::kBF16;
+  if (precision == Precision::kBF16x1) return DType::kBF16;
   if (precision == Precision::kInt16) return integers;
   return precision == Precision::kBF16x3 ? DType::kBF16x2 : DType::kF32;
 }

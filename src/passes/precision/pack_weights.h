@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Assigns the storage type: every matrix that a product reads (slots ending in ".w" of the linears below) goes to
-// panel16 in f32, bf16, for bf16x3 bf16x2 or for int16 s16 or s8x2; the rest (norms, biases, depthwise taps,
+// panel16 in f32, for bf16x1 bf16, for bf16x3 bf16x2 or for int16 s16 or s8x2; the rest (norms, biases, depthwise taps,
 // embeddings, the 1-channel first convolution) stays row-major f32. The position projection pos.w stays f32 in every
 // precision: it is used once a table, and its error would be in every score. Runs after all optimising passes; a second
 // run may change the type. Numerics: bf16 rounds each weight to nearest even, bf16x2 what that leaves once more (2^-17

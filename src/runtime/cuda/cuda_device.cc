@@ -170,7 +170,7 @@ cuda::Compute ComputeOf(Precision precision) {
       return cuda::Compute::kTF32;
     case Precision::kF16:
       return cuda::Compute::kF16;
-    case Precision::kBF16:
+    case Precision::kBF16x1:
       return cuda::Compute::kBF16;
   }
   return cuda::Compute::kF32;
