@@ -118,7 +118,7 @@ Result<std::unique_ptr<Device>> CreateDevice(const RecognizerOptions& options, P
     if (precision != Precision::kF16 && precision != Precision::kTF32) return CreateCpuDevice(device, pool);
     return InvalidArgument("the CPU computes in f32, bf16, int16, bf16x1 and bf16x3; f16 and tf32 need --device cuda");
   }
-  if (precision == Precision::kBF16x3 || precision == Precision::kInt16) {
+  if (precision == Precision::kBF16 || precision == Precision::kBF16x3 || precision == Precision::kInt16) {
     return InvalidArgument(
         "a GPU computes in f32, tf32, f16, bf16 and bf16x1, not in {}; f16 and tf32 are nearest to f32",
         PrecisionName(precision));

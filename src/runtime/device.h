@@ -131,7 +131,8 @@ Result<std::unique_ptr<Device>> CreateCpuDevice(const std::string& backend, Thre
 // The devices that a name stands for, as names of one each: "cuda:0,2" and "cuda:all" are several GPUs.
 Result<std::vector<std::string>> ExpandDevices(const std::string& name);
 
-// What RecognizerOptions ask for: a CPU device, or a GPU's (gpu_device.h).
+// What RecognizerOptions ask for: a CPU device, or a GPU's (gpu_device.h). `precision`: the one that the model is
+// loaded in, in place of theirs.
 Result<std::unique_ptr<Device>> CreateDevice(const RecognizerOptions& options, Precision precision, ThreadPool& pool);
 
 // The first implementation of `desc.op` that accepts it, and every refusal before it ("cpu.avx512: …"). An entry of

@@ -12,6 +12,7 @@
 #include <string>
 #include <utility>
 
+#include "base/check.h"
 #include "base/status_macros.h"
 #include "kernels/cuda/attention_kernels.h"
 #include "kernels/cuda/cuda_backend.h"
@@ -172,8 +173,12 @@ cuda::Compute ComputeOf(Precision precision) {
       return cuda::Compute::kF16;
     case Precision::kBF16x1:
       return cuda::Compute::kBF16;
+    case Precision::kBF16:
+    case Precision::kBF16x3:
+    case Precision::kInt16:
+      break;
   }
-  return cuda::Compute::kF32;
+  TING_CHECK(false, "CreateDevice refuses what a GPU does not compute in");
 }
 
 Status CudaDevice::RunRecorded(Stream& stream, std::unique_ptr<Recording>* recording,
