@@ -8,6 +8,8 @@
 
 #include <cmath>
 
+#include "models/u2/operand_bounds.h"
+#include "models/u2/u2_model.h"
 #include "tests/engine/family_models.h"
 
 namespace ting {
@@ -54,6 +56,16 @@ TEST_P(FamiliesTest, CpuEqualsRefAndTheEngineFileItsCheckpoint) {
       EXPECT_EQ(from_engine[i].nbest[0].text, actual[i].nbest[0].text);
     }
   }
+}
+
+TEST_P(FamiliesTest, OperandsAreBoundedByTheWeights) {
+  const std::string directory = testing::MakeFamilyModel(GetParam());
+  const auto model = LoadU2Model(directory, Precision::kF32);
+  ASSERT_TRUE(model.ok()) << model.status().ToString();
+  const auto bound = BoundOperands(model->module);
+  ASSERT_TRUE(bound.ok()) << bound.status().ToString();
+  EXPECT_GT(bound->most, 1) << bound->place;
+  EXPECT_LT(bound->most, 1e9) << bound->place;
 }
 
 INSTANTIATE_TEST_SUITE_P(All, FamiliesTest, ::testing::ValuesIn(testing::OddFamilies()),

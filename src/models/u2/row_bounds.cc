@@ -104,6 +104,7 @@ Bounds NodeBounds::Product(const Rows& x, const LinearParams& linear, double sca
   const std::vector<float> matrix = UnpackMatrix(linear.weight);
   const std::vector<float> bias = Values(linear.bias);
   const int64_t K = linear.K();
+  scale = std::abs(scale);
   Bounds bounds(linear.N());
   for (int64_t n = 0; n < linear.N(); ++n) {
     const float* w = matrix.data() + n * K;
