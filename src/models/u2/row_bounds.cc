@@ -156,6 +156,7 @@ Rows NodeBounds::ConvModule(const ConvModuleParams& p, const Rows& x) {
   Note(ab);
   const Bounds c = Depthwise(p, ab);
   Note(c);
+  for (const float tap : Values(p.dw)) Note(std::abs(static_cast<double>(tap)));
   const Bounds f = Product({ConvNormOf(p, c), {}, {}}, p.pw2);
   return {p.residual ? Sum(x.each, 1, f) : f, {}, {}};
 }
